@@ -1,0 +1,60 @@
+"""Names that both programs, the manifests and the users share. Changing one is a change of the contract."""
+
+from __future__ import annotations
+
+import hashlib
+from enum import StrEnum
+from typing import Final
+
+PREFIX: Final = "holdfast.dev/"
+ASSIGNMENT: Final = PREFIX + "assignment"
+SELECTION: Final = PREFIX + "selection"
+HANDOVER: Final = PREFIX + "handover"
+LEASE_SECONDS: Final = PREFIX + "lease-seconds"
+MODE: Final = PREFIX + "mode"
+INJECT: Final = PREFIX + "inject"
+
+OWNER: Final = PREFIX + "owner"
+PREPARED: Final = PREFIX + "prepared"
+OBSERVED: Final = PREFIX + "observed"
+LOST: Final = PREFIX + "lost"
+ROUTE_LABEL: Final = PREFIX + "route"
+
+CONTROLLER_NAME: Final = "holdfast.dev/persistent-ip-controller"
+GKE_CONTROLLER_NAME: Final = "networking.gke.io/persistent-ip-controller"
+SYSTEM_NAMESPACE: Final = "holdfast-system"
+CONTROLLER_ACCOUNT: Final = "holdfast-controller"
+SIDECAR_ROLE: Final = "holdfast-sidecar"
+ELECTION_LEASE: Final = "controller.holdfast.dev"
+
+INTERFACES: Final = "networking.gke.io/interfaces"
+DEFAULT_INTERFACE: Final = "networking.gke.io/default-interface"
+NETWORK_STATUS: Final = "k8s.v1.cni.cncf.io/network-status"
+DEFAULT_NETWORKS: Final = frozenset({"default", "pod-network"})
+
+GUARD_DEADLINE_S: Final = 0.1
+"""Added to a Lease's duration before it counts as expired, where the kernel enforces the holder's deadline."""
+GUARD_LIFETIME_S: Final = 1.1
+"""The same where only the address's lifetime does: 588 expiries measured came at most 1.03 s late."""
+UNTAKEN_S: Final = 10.0
+"""An owner that leaves a free Lease alone for so long is lost."""
+
+_LEASE_PREFIX: Final = "holdfast-"
+_NAME_MAX: Final = 253
+_HASH_DIGITS: Final = 10
+
+
+class Handover(StrEnum):
+    """How an address changes Pods: one holder at every instant, or service before exclusiveness."""
+
+    EXCLUSIVE = "Exclusive"
+    OVERLAP = "Overlap"
+
+
+def lease_name(route: str) -> str:
+    """Name the Lease of a route; a name over 253 characters (RFC 1123 subdomain) is cut and ends in a hash."""
+    name = _LEASE_PREFIX + route
+    if len(name) <= _NAME_MAX:
+        return name
+    digest = hashlib.sha256(route.encode()).hexdigest()[:_HASH_DIGITS]
+    return f"{name[: _NAME_MAX - _HASH_DIGITS - 1].rstrip('-.')}-{digest}"
