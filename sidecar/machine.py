@@ -1,0 +1,483 @@
+"""The holder's machine: one route, one Lease, one Pod. Pure: what happens is an event, what is to be done an action.
+
+The theory, in the order in which the rows below rest on it:
+
+*Who does hold.* The Lease's holder holds; nobody configures an address without being it. Becoming holder takes a
+write by compare-and-swap: `take` of a free Lease by its owner, or the old holder's `hand_over`.
+
+*The base.* A holder's time runs from when its own last successful write was **sent**. Nobody else can have counted
+from an earlier moment, so ``base + duration`` comes before the controller may call the Lease expired. An older base is
+always safe, a younger one never. For a Pod that was handed the Lease the base is its `prepare`, if the answer
+showed another holder. Once a hand-over or a release has been sent the base is void, whatever becomes of the write:
+only a renewal, which makes the write's version an old one, gives a new base.
+
+*The kernel keeps the deadline.* `Configure` carries the deadline as an absolute time; fence first, address second.
+So it does not matter when, after which pause, an action is carried out.
+
+*One thing at a time.* At most one action is in flight, kernel call or Lease write; its result is the only event
+that lets the next one start. An event that answers nothing in flight is `IllegalEvent` and changes nothing.
+
+*A write without an answer* may be applied at any time: the Lease is read before anything else is written.
+
+`step` notes the event, then does the first row of `TABLE[phase]` whose condition holds. Deterministic, no clock: `now`
+and all times are seconds of CLOCK_BOOTTIME. Not here: Overlap, nonlocal-bind and the sources without a Lease, which
+get rows and phases of their own; an entry that asks for Overlap is held exclusively.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+from contract.report import AddressReport, Fence, Report, encode_report
+from sidecar.events import (
+    Action,
+    Announce,
+    Assigned,
+    ClockStepped,
+    Configure,
+    Configured,
+    Event,
+    IllegalEvent,
+    InFlight,
+    KernelSeen,
+    Kind,
+    LeaseSeen,
+    Prepared,
+    Read,
+    ReadDone,
+    Reannounce,
+    Refused,
+    Remove,
+    Removed,
+    Stop,
+    Tick,
+    Unanswered,
+    Unprepared,
+    Write,
+    Written,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from contract.assignment import RouteEntry
+    from contract.lease import LeaseView
+
+RENEW_FRACTION: Final = 3
+"""A holder renews at a third of the duration: two more chances before the deadline."""
+ANNOUNCE_APART_S: Final = 1.1
+"""Linux neighbours may ignore a change within their locktime of 1 s (net/ipv4/arp.c)."""
+ANNOUNCE_REPEATS: Final = 5
+ANNOUNCE_EVERY_S: Final = 60.0
+"""Switches forget a MAC address after 300 s (IEEE 802.1D), routers an ARP entry after 1200 s."""
+REPORT_APART_S: Final = 0.2
+"""A report that changes again and again is written no more often than this; the first one is written at once."""
+RETRY_FIRST_S: Final = 0.02
+RETRY_MAX_S: Final = 0.5
+CONFIGURE_RETRY_S: Final = 1.0
+
+
+# State ----------------------------------------------------------------------------------------------------------
+
+
+class Phase(StrEnum):
+    """Where a route stands in this Pod; derived from the state, never stored."""
+
+    ABSENT = "absent"  # not asked to hold it, and does not
+    BLIND = "blind"  # the Lease is not known: what is configured stays until its deadline
+    WAITING = "waiting"  # asked to hold it; another does, or nobody
+    HOLDING = "holding"  # does hold it
+    LEAVING = "leaving"  # does hold it, and is to let go
+    OUSTED = "ousted"  # has addresses without the right to them; the fence has cut them off already
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """All that is known of one route.
+
+    Attributes:
+        me: UID of this Pod.
+        lease: the newest version seen.
+        base_s: when the last write that counts as a sign of life was sent; None: there is none that counts.
+        duration_s: the least Lease duration seen since the base.
+        present: the route's addresses that stand in the kernel.
+        fenced_s: the deadline that the kernel has; None: none, or a step of the clock has spoilt it.
+        prepared: interface, socket and frames are ready.
+        flight: the action under way.
+        reread: something was written of which the outcome is not known.
+        write_at_s: not before this time may the Lease be written or read again after a failure.
+        reported_s: when the report was last written.
+    """
+
+    me: str
+    entry: RouteEntry | None = None
+    lease: LeaseView | None = None
+    base_s: float | None = None
+    duration_s: float = 0.0
+    present: frozenset[str] = frozenset()
+    fenced_s: float | None = None
+    prepared: bool = False
+    fence: Fence = Fence.LIFETIME
+    reports: tuple[AddressReport, ...] = ()
+    flight: InFlight | None = None
+    reread: bool = False
+    failures: int = 0
+    write_at_s: float = 0.0
+    configure_at_s: float = 0.0
+    reported_s: float = float("-inf")
+    announce_at_s: float | None = None
+    announced_s: float = float("-inf")
+    repeats: int = 0
+    drain_until_s: float | None = None
+    give_up_s: float | None = None
+    trouble: str = ""
+
+    @property
+    def mine(self) -> bool:
+        """Whether the Lease, as far as known, names this Pod as holder."""
+        return self.lease is not None and self.lease.holder == self.me
+
+    @property
+    def deadline_s(self) -> float | None:
+        """Until when this Pod may have the addresses configured; None: not at all before a renewal."""
+        return None if self.base_s is None else self.base_s + self.duration_s
+
+    @property
+    def wanted(self) -> frozenset[str]:
+        """The addresses of the entry."""
+        return frozenset(a.address for a in self.entry.addresses) if self.entry else frozenset()
+
+    @property
+    def successor(self) -> str:
+        """The Pod that shall hold next and is prepared for it, or ``""``."""
+        if self.lease is None or self.lease.owner in ("", self.me) or self.lease.prepared != self.lease.owner:
+            return ""
+        return self.lease.owner
+
+    @property
+    def report(self) -> str:
+        """What the Lease is to say of the addresses."""
+        duration_s = self.lease.duration_s if self.lease else 0
+        return encode_report(Report(self.fence, self.reports, duration_s))
+
+
+def phase(s: State, now: float) -> Phase:
+    """Say where the route stands."""
+    if s.present and not _may_keep(s, now):
+        return Phase.OUSTED
+    if s.mine:
+        return Phase.LEAVING if _must_leave(s, now) else Phase.HOLDING
+    if s.entry is None:
+        return Phase.ABSENT
+    return Phase.BLIND if s.lease is None else Phase.WAITING
+
+
+def finished(s: State, now: float) -> bool:
+    """Whether a Pod that was asked to stop has nothing left to do for this route."""
+    if s.drain_until_s is None or s.present or s.flight is not None:
+        return False
+    if s.give_up_s is not None and now >= s.give_up_s:
+        return True
+    return not s.mine and not s.reread and not _row_due(s, now)
+
+
+def _may_keep(s: State, now: float) -> bool:
+    if s.lease is not None and not s.mine:
+        return False
+    if s.deadline_s is not None and now >= s.deadline_s:
+        return False
+    # without a base these are an earlier self's addresses, and that self's deadline is in the kernel
+    return s.lease is not None or (s.entry is not None and not _drained(s, now))
+
+
+def _must_leave(s: State, now: float) -> bool:
+    if s.successor or s.entry is None:
+        return True
+    nobody_follows = s.drain_until_s is not None and s.lease is not None and not s.lease.owner
+    return nobody_follows or _drained(s, now)
+
+
+def _drained(s: State, now: float) -> bool:
+    return s.drain_until_s is not None and now >= s.drain_until_s
+
+
+def _lapsed(s: State, now: float) -> bool:
+    return s.deadline_s is None or now >= s.deadline_s
+
+
+# The table ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row: in its phase, when the condition holds, this is done. `what` is for the diagram."""
+
+    what: str
+    when: Callable[[State, float], bool]
+    then: Callable[[State, float], InFlight]
+
+
+def _write(kind: Kind) -> Callable[[State, float], InFlight]:
+    def act(s: State, _now: float) -> InFlight:
+        assert s.lease is not None  # noqa: S101 - every phase that writes has a Lease
+        successor = s.successor if kind is Kind.HAND_OVER else ""
+        observed = s.report if kind in (Kind.RENEW, Kind.EXPLAIN) else ""
+        return Write(kind, s.lease, _timeout_s(s), successor, observed)
+
+    return act
+
+
+def _timeout_s(s: State) -> float:
+    return (s.lease.duration_s if s.lease else 3) / RENEW_FRACTION
+
+
+def _free_to_write(s: State, now: float) -> bool:
+    return now >= s.write_at_s and not s.reread
+
+
+def _take_due(s: State, now: float) -> bool:
+    lease = s.lease
+    free = lease is not None and not lease.holder and lease.owner == s.me
+    return free and s.prepared and s.drain_until_s is None and _free_to_write(s, now)
+
+
+def _explain_due(s: State, now: float) -> bool:
+    lease = s.lease
+    free = lease is not None and not lease.holder and lease.owner == s.me
+    # while another holds, a Pod that cannot take over simply does not say that it is prepared
+    return free and not s.prepared and bool(s.reports) and s.report != _observed(s) and _free_to_write(s, now)
+
+
+def _observed(s: State) -> str:
+    return s.lease.observed if s.lease else ""
+
+
+def _prepare_due(s: State, now: float) -> bool:
+    lease = s.lease
+    if lease is None or not s.prepared or s.drain_until_s is not None or not _free_to_write(s, now):
+        return False
+    known = lease.prepared == s.me and s.base_s is not None
+    if lease.owner == s.me:
+        return bool(lease.holder) and not known
+    # a lost Pod is back: it says so once, when no hand-over is under way and no other lost Pod is saying the same
+    settled = lease.owner in ("", lease.holder) or not lease.holder
+    return s.me in lease.lost and settled and lease.prepared != s.me and lease.prepared not in lease.lost
+
+
+def _withdraw_due(s: State, now: float) -> bool:
+    cannot = not s.prepared and bool(s.reports)  # without a reason it is only not ready yet, as after a restart
+    unfit = s.drain_until_s is not None or s.entry is None or cannot
+    return unfit and s.lease is not None and s.lease.prepared == s.me and _free_to_write(s, now)
+
+
+def _renew_due(s: State, now: float) -> bool:
+    return now >= _renew_at(s) and _free_to_write(s, now)
+
+
+def _renew_at(s: State) -> float:
+    return float("-inf") if s.base_s is None else s.base_s + s.duration_s / RENEW_FRACTION
+
+
+def _report_due(s: State, now: float) -> bool:
+    changed = bool(s.reports) and s.report != _observed(s)
+    return changed and now >= _report_at(s) and _free_to_write(s, now)
+
+
+def _report_at(s: State) -> float:
+    return s.reported_s + REPORT_APART_S if _observed(s) else float("-inf")
+
+
+def _configure_due(s: State, now: float) -> bool:
+    if _lapsed(s, now):
+        return False
+    return s.fenced_s != s.deadline_s or (s.present != s.wanted and now >= s.configure_at_s)
+
+
+def _configure(s: State, _now: float) -> InFlight:
+    assert s.entry is not None  # noqa: S101 - without an entry the phase is LEAVING
+    assert s.deadline_s is not None  # noqa: S101 - the row's condition
+    return Configure(s.entry, s.deadline_s)
+
+
+_READ = Row(
+    "read: the outcome of a write is not known",
+    lambda s, now: s.reread and now >= s.write_at_s,
+    lambda s, _now: Read(_timeout_s(s)),
+)
+_REMOVE = Row(
+    "remove the addresses",
+    lambda s, now: bool(s.present) and now >= s.configure_at_s,
+    lambda s, _now: Remove(s.present),
+)
+_WITHDRAW = Row("withdraw: no longer fit to take over", _withdraw_due, _write(Kind.WITHDRAW))
+
+TABLE: Final[dict[Phase, tuple[Row, ...]]] = {
+    Phase.ABSENT: (_READ, _WITHDRAW),
+    Phase.BLIND: (_READ,),
+    Phase.WAITING: (
+        _READ,
+        _WITHDRAW,
+        Row("take: free, and ours to hold", _take_due, _write(Kind.TAKE)),
+        Row("explain why a free Lease is not taken", _explain_due, _write(Kind.EXPLAIN)),
+        Row("prepare: say that this Pod can take over", _prepare_due, _write(Kind.PREPARE)),
+    ),
+    Phase.HOLDING: (
+        Row("configure until the deadline", _configure_due, _configure),
+        _READ,
+        Row("renew: no sign of life counts, or a third of the duration is over", _renew_due, _write(Kind.RENEW)),
+        Row("renew: the report has changed", _report_due, _write(Kind.RENEW)),
+    ),
+    Phase.LEAVING: (
+        _REMOVE,
+        _READ,
+        Row(
+            "hand over to the prepared owner",
+            lambda s, now: bool(s.successor) and _free_to_write(s, now),
+            _write(Kind.HAND_OVER),
+        ),
+        Row("release", _free_to_write, _write(Kind.RELEASE)),
+    ),
+    Phase.OUSTED: (_REMOVE,),
+}
+
+
+def _row_due(s: State, now: float) -> Row | None:
+    return next((row for row in TABLE[phase(s, now)] if row.when(s, now)), None)
+
+
+# Step -----------------------------------------------------------------------------------------------------------
+
+
+def step(s: State, event: Event, now: float) -> tuple[State, tuple[Action, ...]]:
+    """Note an event and say what to do; at most one action that is answered, and perhaps an announcement.
+
+    Raises:
+        IllegalEvent: the event answers an action that is not in flight; the state is unchanged.
+    """
+    s = _note(s, event, now)
+    actions: list[Action] = []
+    if s.flight is None and (row := _row_due(s, now)) is not None:
+        s, action = _start(s, row.then(s, now))
+        actions.append(action)
+    s, announcement = _announce(s, now)
+    return s, (*actions, *announcement)
+
+
+def wake_at(s: State, now: float) -> float | None:
+    """Say when `Tick` is due if nothing else happens; None: never."""
+    times = [s.announce_at_s, s.drain_until_s, s.give_up_s]
+    if s.flight is None:
+        times += [s.write_at_s, s.configure_at_s, s.deadline_s]
+        if s.mine and s.base_s is not None:
+            times += [_renew_at(s), _report_at(s)]
+    return min((at for at in times if at is not None and at > now), default=None)
+
+
+def _start(s: State, action: InFlight) -> tuple[State, InFlight]:
+    s = replace(s, flight=action)
+    if isinstance(action, Write) and action.kind in (Kind.HAND_OVER, Kind.RELEASE, Kind.WITHDRAW):
+        # from now on it may be applied at any time: what it gives away is no longer ours
+        s = replace(s, base_s=None)
+    return s, action
+
+
+def _announce(s: State, now: float) -> tuple[State, tuple[Announce, ...]]:
+    if not s.present or phase(s, now) is not Phase.HOLDING:
+        return (s if s.announce_at_s is None else replace(s, announce_at_s=None, repeats=0)), ()
+    if s.announce_at_s is None or now < s.announce_at_s:
+        return s, ()
+    repeats = max(0, s.repeats - 1)
+    pause_s = ANNOUNCE_APART_S if repeats else ANNOUNCE_EVERY_S
+    s = replace(s, announced_s=now, announce_at_s=now + pause_s, repeats=repeats)
+    return s, (Announce(s.present),)
+
+
+def _note(s: State, event: Event, now: float) -> State:  # noqa: C901, PLR0911 - one case per event
+    match event:
+        case Written() | Refused() | Unanswered() | ReadDone() | Configured() | Removed():
+            return _note_result(s, event, now)
+        case Assigned(entry):
+            changed = entry != s.entry
+            return replace(s, entry=entry, prepared=s.prepared and not changed, configure_at_s=now)
+        case LeaseSeen(view):
+            return _note_lease(s, view)
+        case Prepared(fence):
+            reports = s.reports if s.present else ()
+            return replace(s, prepared=True, fence=fence, reports=reports, configure_at_s=now)
+        case Unprepared(reports):
+            return replace(s, prepared=False, reports=reports)
+        case KernelSeen(present):
+            return replace(s, present=present)
+        case Reannounce():
+            at_s = max(now, s.announced_s + ANNOUNCE_APART_S)
+            return replace(s, announce_at_s=at_s, repeats=ANNOUNCE_REPEATS, configure_at_s=now)
+        case ClockStepped():
+            return replace(s, fenced_s=None)
+        case Stop(drain_until_s, give_up_s):
+            return replace(s, drain_until_s=drain_until_s, give_up_s=give_up_s)
+        case Tick():
+            return s
+
+
+def _note_result(
+    s: State, event: Written | Refused | Unanswered | ReadDone | Configured | Removed, now: float
+) -> State:
+    flight = s.flight
+    done = replace(s, flight=None)
+    match event, flight:
+        case Written(view, sent_s), Write(kind):
+            return _note_written(done, view, sent_s, kind)
+        case ((Refused(why) | Unanswered(why)), Write()):
+            return _note_failure(replace(done, reread=True), why, now)
+        case Unanswered(why), Read():
+            return _note_failure(done, why, now)
+        case ReadDone(view), Read():
+            return _note_lease(replace(done, reread=False), view)
+        case Configured(), Configure():
+            return _note_configured(done, event, flight, now)
+        case Removed(present), Remove():
+            retry_s = now + RETRY_FIRST_S if present else now
+            return replace(done, present=present, configure_at_s=retry_s, reports=(), fenced_s=None)
+    raise IllegalEvent(f"{type(event).__name__} answers nothing: in flight is {flight!r}")
+
+
+def _note_lease(s: State, view: LeaseView | None) -> State:
+    if view is None:
+        return replace(s, lease=None)
+    if s.lease is not None and older(view, s.lease):
+        return s
+    reread = s.reread and (s.lease is None or not older(s.lease, view))
+    return replace(s, lease=view, reread=reread, duration_s=min(s.duration_s, view.duration_s))
+
+
+def older(a: LeaseView, b: LeaseView) -> bool:
+    """Whether `a` is certainly an older version than `b` (versions are etcd revisions; others are taken as new)."""
+    try:
+        return int(a.version) < int(b.version)
+    except ValueError:
+        return False
+
+
+def _note_written(s: State, view: LeaseView, sent_s: float, kind: Kind) -> State:
+    s = replace(_note_lease(s, view), failures=0, write_at_s=0.0, trouble="")
+    if kind is Kind.RENEW:
+        s = replace(s, reported_s=sent_s)
+    counts = view.holder == s.me if kind in (Kind.TAKE, Kind.RENEW) else kind is Kind.PREPARE and view.holder != s.me
+    return replace(s, base_s=sent_s, duration_s=float(view.duration_s)) if counts else s
+
+
+def _note_failure(s: State, why: str, now: float) -> State:
+    pause_s = min(RETRY_MAX_S, RETRY_FIRST_S * 2 ** min(s.failures, 10)) if s.failures else 0.0
+    return replace(s, failures=s.failures + 1, write_at_s=now + pause_s, trouble=why)
+
+
+def _note_configured(s: State, event: Configured, flight: Configure, now: float) -> State:
+    added = bool(event.present - s.present)
+    s = replace(s, present=event.present, reports=event.reports, fence=event.fence, fenced_s=flight.deadline_s)
+    if event.present != s.wanted:
+        s = replace(s, configure_at_s=now + CONFIGURE_RETRY_S)
+    if added:
+        s = replace(s, announced_s=now, announce_at_s=now + ANNOUNCE_APART_S, repeats=ANNOUNCE_REPEATS)
+    return s
