@@ -1,0 +1,1 @@
+"""The command for people: `holdfast demo`, `holdfast lab`."""

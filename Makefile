@@ -1,0 +1,48 @@
+# The two commands of the README are `make demo` and `make test`; `make help` lists the rest.
+# Everything is installed by these rules into .venv and the user's cache; nothing is written elsewhere.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LAB := $(BIN)/holdfast lab run --
+PYTEST := $(BIN)/pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint unit lab-test bench clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+# One stamp, so that a change of the locks installs again and nothing else does.
+$(VENV)/.installed: requirements/dev.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "holdfast needs Python 3.11 or later: install it, or say PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "holdfast needs Python 3.11 or later; $(PYTHON) is older: say PYTHON=/path/to/python3"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+install: $(VENV)/.installed  ## make .venv with everything that is locked in requirements/dev.txt
+
+demo: install  ## the main job, seen working: about 40 s once the control plane's binaries are there
+	@$(BIN)/holdfast demo
+
+test: lint unit lab-test  ## everything that is tested: lint, unit, simulation, and the lab against a real API server
+
+lint: install  ## ruff, mypy --strict, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: install  ## pure code: tables, properties, simulation
+	$(PYTEST) --ignore=tests/lab
+
+lab-test: install  ## real kernel, real API server, in a closed world of network namespaces
+	$(LAB) $(PYTEST) tests/lab
+
+bench: install  ## the figures of docs/benchmarks.md, measured on this machine
+	@for each in benchmarks/bench_*.py; do $(LAB) $(BIN)/python $$each || exit 1; done
+
+clean:  ## remove what these rules made in the checkout (the cache of binaries stays)
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
