@@ -1,0 +1,135 @@
+"""How the demo is shown: a live table on a terminal, plain lines elsewhere, nothing but JSON for programs.
+
+The demo tells every view the same things; a view decides nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from cli.outcome import STAGES, Outcome, summary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+
+@dataclass(frozen=True, slots=True)
+class PodRow:
+    """One Pod as the live table shows it; `addresses` are those in its kernel that a route gave it."""
+
+    name: str
+    node: str
+    ready: bool
+    addresses: tuple[str, ...]
+    holds: str
+
+
+class View:
+    """Plain lines, one per sentence and one per event; the other views differ from it."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(highlight=False, soft_wrap=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def say(self, line: str) -> None:
+        """Print the sentence."""
+        self._console.print(line, markup=False)
+
+    def outcome(self, outcome: Outcome) -> None:
+        """Print the event's figures, and what was not as promised."""
+        self._console.print(sentence(outcome), markup=False)
+        for problem in outcome.broken:
+            self._console.print(f"  NOT AS PROMISED: {problem}", markup=False)
+
+    def end(self, outcomes: list[Outcome]) -> None:
+        """Print the table of all events and the verdict."""
+        self._console.print(table(outcomes))
+        self._console.print(verdict(outcomes))
+
+
+class Silent(View):
+    """Nothing until the end, then one JSON document on standard output."""
+
+    def say(self, line: str) -> None:
+        """Say nothing."""
+
+    def outcome(self, outcome: Outcome) -> None:
+        """Say nothing."""
+
+    def end(self, outcomes: list[Outcome]) -> None:
+        """Print the JSON document."""
+        print(json.dumps(summary(outcomes), indent=2))
+
+
+class Terminal(View):
+    """The story scrolls by; below it stands a table of the Pods as they are now."""
+
+    def __init__(self, pods: Callable[[], list[PodRow]]) -> None:
+        console = Console(highlight=False)
+        super().__init__(console)
+        self._pods = pods
+        self._live = Live(get_renderable=self._now, console=console, refresh_per_second=8, transient=True)
+
+    def __enter__(self) -> Self:
+        self._live.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.__exit__(kind, error, trace)
+
+    def _now(self) -> Group:
+        rows = Table(title="Pods now", title_justify="left", box=None, pad_edge=False, header_style="bold")
+        for heading in ("Pod", "node", "Ready", "addresses", "epoch"):
+            rows.add_column(heading)
+        for pod in self._pods():
+            style = "bold green" if pod.addresses else ""
+            ready = Text("yes" if pod.ready else "no", style="" if pod.ready else "red")
+            rows.add_row(Text(pod.name, style), pod.node, ready, Text(" ".join(pod.addresses), style), pod.holds)
+        return Group(Text(""), rows)
+
+
+def sentence(outcome: Outcome) -> str:
+    """One event in one line."""
+    gap = "no client" if outcome.gap_ms is None else f"client's gap {outcome.gap_ms:.1f} ms"
+    stages = ", ".join(f"{stage} {outcome.times_ms[stage]:.1f}" for stage in STAGES if stage in outcome.times_ms)
+    after = f" (ms after its cause: {stages})" if stages else ""
+    return f"  {outcome.name}: {outcome.pod or 'nobody'}; {gap}; two holders: {outcome.two_holders}{after}"
+
+
+def table(outcomes: list[Outcome]) -> Table:
+    """All events, one row each."""
+    rows = Table(title="What was seen", title_justify="left", header_style="bold")
+    rows.add_column("event")
+    rows.add_column("now held by")
+    for heading in ("gap ms", "two holders", *(f"{stage} ms" for stage in STAGES)):
+        rows.add_column(heading, justify="right")
+    for each in outcomes:
+        gap = "" if each.gap_ms is None else f"{each.gap_ms:.1f}"
+        times = (f"{each.times_ms[stage]:.1f}" if stage in each.times_ms else "" for stage in STAGES)
+        rows.add_row(each.name, each.pod, gap, str(each.two_holders), *times, style="red" if each.broken else "")
+    return rows
+
+
+def verdict(outcomes: list[Outcome]) -> Text:
+    """The last line."""
+    if summary(outcomes)["ok"]:
+        return Text("As promised: the address followed the Pod, and never stood in two.", "bold green")
+    broken = sum(bool(each.broken) or bool(each.two_holders) for each in outcomes)
+    return Text(f"NOT AS PROMISED in {broken} of {len(outcomes)} events; see above.", "bold red")
