@@ -1,0 +1,132 @@
+"""`holdfast demo`: the guide's own manifests on a real API server, and an address that follows the Pod out.
+
+Every event has an expectation; the exit code is 0 only when all of them were met.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+from lab.binaries import find
+from lab.errors import LabError
+from lab.world import World
+
+from cli.outcome import summary
+from cli.stage import Stage
+from cli.view import PodRow, Silent, Terminal, View
+from lab import closed
+from lab.ledger import PODS, Ledger, assignment
+
+EXIT_BROKEN = 1
+EXIT_NO_LAB = 2
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output, and nothing else.")
+@click.option("--plain", is_flag=True, help="Plain lines even on a terminal.")
+def demo(*, as_json: bool, plain: bool) -> None:
+    r"""Show the main job working: the guide's manifests, a real API server, two nodes, a client that keeps pinging.
+
+    \b
+    Exit codes: 0 everything was as promised
+                1 something was not; the output says what
+                2 the lab could not be started; the message says what to do
+    """
+    try:
+        if not closed.is_closed():
+            closed.enter([sys.executable, "-m", "cli.main", *sys.argv[1:]])
+        sys.exit(_run(as_json=as_json, plain=plain))
+    except LabError as error:
+        click.echo(f"holdfast demo: {error}", err=True)
+        sys.exit(EXIT_NO_LAB)
+
+
+def _run(*, as_json: bool, plain: bool) -> int:
+    binaries = find()
+    with (
+        tempfile.TemporaryDirectory(prefix="holdfast-demo-") as state,
+        World(nodes=2, networks=("default", "blue-network"), binaries=binaries, state=Path(state)) as world,
+    ):
+        ledger = Ledger(world.api)
+        view = _view(ledger, as_json=as_json, plain=plain)
+        stage = Stage(world, view, ledger)
+        with view:
+            _statefulset(stage)
+            _conflicts(stage)
+            _deployment(stage)
+        view.end(stage.outcomes)
+        return 0 if summary(stage.outcomes)["ok"] else EXIT_BROKEN
+
+
+def _view(ledger: Ledger, *, as_json: bool, plain: bool) -> View:
+    if as_json:
+        return Silent()
+    if plain or not sys.stdout.isatty():
+        return View()
+    return Terminal(lambda: [_row(ledger, pod) for pod in ledger.everything(PODS)])
+
+
+def _row(ledger: Ledger, pod: dict[str, Any]) -> PodRow:
+    meta, status = pod["metadata"], pod.get("status", {})
+    ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", []))
+    leases = [ledger.lease(f"{meta['namespace']}/{entry.lease}") for entry in assignment(pod).routes]
+    held = [lease for lease in leases if lease is not None and lease.holder == meta["uid"]]
+    names = {entry.lease: entry.addresses for entry in assignment(pod).routes}
+    addresses = tuple(a.address.split("/")[0] for lease in held for a in names[lease.name])
+    epoch = " ".join(str(lease.transitions) for lease in held)
+    return PodRow(f"{meta['namespace']}/{meta['name']}", pod["spec"].get("nodeName", ""), ready, addresses, epoch)
+
+
+# The story ------------------------------------------------------------------------------------------------------
+
+
+def _statefulset(stage: Stage) -> None:
+    stage.namespace, stage.route = "proxy-ss-ns", "my-pod-ips"
+    stage.view.say("The guide's StatefulSet: the route selects the Pod proxy-ss-1, eth1 is on blue-network.")
+    stage.apply("00-namespaces.yaml", "01-network.yaml", "allowed-pod-ips.yaml")
+    stage.event("first assignment", lambda: stage.apply("my-pod-ips-statefulset.yaml"), lambda _uid: True, within_s=20)
+    first = stage.holder_uid()
+    stage.view.say("The Pod is deleted; the StatefulSet makes another of the same name.")
+    stage.event("pod deleted", lambda: stage.delete_pod(first), lambda uid: uid != first, client=True, within_s=20)
+
+
+def _conflicts(stage: Stage) -> None:
+    stage.view.say("The guide's other routes claim the same addresses: the oldest keeps them, the others say so.")
+    stage.apply("my-ip-route.yaml", "my-pod-ips-deployment.yaml")
+    stage.status("default/my-ip-route", "Accepted", "AddressConflict")
+    stage.status("proxy-deploy-ns/my-pod-ips", "Accepted", "AddressConflict")
+    stage.view.say(
+        "The older routes go. The Deployment's Pods, as printed, are not on blue-network: its route says so."
+    )
+    stage.world.kubectl("delete", "gkeiproute", "-n", "default", "my-ip-route")
+    stage.world.kubectl("delete", "-f", str(stage.seed("my-pod-ips-statefulset.yaml")), "--wait=false")
+    stage.status("proxy-deploy-ns/my-pod-ips", "Ready", "NoPodsFound")
+
+
+def _deployment(stage: Stage) -> None:
+    stage.namespace, stage.route = "proxy-deploy-ns", "my-pod-ips"
+    stage.view.say("With the guide's annotation lines uncommented they are.")
+    multi_nic = "my-pod-ips-deployment-multi-nic.yaml"
+    stage.event("deployment", lambda: stage.apply(multi_nic), stage.is_newest_of(4), within_s=20)
+    stage.view.say("Rollout of the four Pods: the newest wins, each time there is one.")
+    before = stage.uids()
+    stage.event("rollout", lambda: _restart(stage), stage.is_newest_of(4, without=before), client=True, within_s=30)
+    first = stage.holder_uid()
+    stage.view.say("The holder is no longer ready, and then is again.")
+    stage.event("readiness lost", stage.handle(first).fail_app, lambda uid: uid != first, client=True, within_s=10)
+    stage.event("readiness back", stage.handle(first).heal_app, lambda uid: uid == first, client=True, within_s=10)
+    stage.view.say("The holder's node loses its power; its Lease of 10 s runs out.")
+    node = stage.handle(first).node
+    off = stage.world.node(node).power_off
+    stage.event("node dead", off, lambda uid: stage.node_of(uid) not in ("", node), client=True, within_s=20)
+
+
+def _restart(stage: Stage) -> None:
+    stamp = dt.datetime.now(dt.UTC).isoformat()
+    note = {"spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": stamp}}}}}
+    stage.world.api.patch("/apis/apps/v1/namespaces/proxy-deploy-ns/deployments/proxy-deploy", note)
