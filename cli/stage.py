@@ -1,6 +1,6 @@
 """One run of the demo: what can be asked of its world, what can be done to it, and how an event is measured.
 
-Evidence is what the API server, the kernels and the switch say (`lab.ledger`, `lab.witness`), never holdfast's own logs.
+Evidence is what the API server, the kernels and the switch say (`lab.ledger`, `lab.witness`), not our own logs.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Stage:
         return frozenset(pod["metadata"]["uid"] for pod in self.ledger.all(PODS, self.namespace))
 
     def is_newest_of(self, ready: int, without: frozenset[str] = frozenset()) -> Callable[[str], bool]:
-        """Ask whether a Pod is the newest Ready one, once that many others than `without` are Ready and no more exist."""
+        """Ask whether a Pod is the newest one, once there are so many Pods, all Ready, and none of `without`."""
 
         def right(uid: str) -> bool:
             pods = {pod["metadata"]["uid"]: pod for pod in self.ledger.all(PODS, self.namespace)}
