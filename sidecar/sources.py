@@ -1,0 +1,161 @@
+"""Source `watch`: this Pod's assignment and its routes' Leases, each by a watch that never gives up.
+
+A source calls back with what it has seen; it may say the same thing twice and skip versions in between, since those who
+listen compare states and do not count events. The other sources (`downward`, `static`) come later and call back alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
+
+import msgspec
+
+from contract.assignment import Assignment, decode_assignment
+from contract.errors import ContractError
+from contract.lease import LeaseView, decode_lease
+from contract.names import ASSIGNMENT
+from sidecar.errors import ApiError, Gone, NotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sidecar.api import Api
+    from sidecar.identity import Identity
+    from sidecar.report import Journal
+
+SERVER_TIMEOUT_S: Final = (45, 60)
+"""How long the server is asked to keep a watch open; random, so that a thousand Pods do not come back at once."""
+READ_MARGIN_S: Final = 5.0
+BACKOFF_FIRST_S: Final = 0.1
+BACKOFF_MAX_S: Final = 5.0
+
+SHORT_S: Final = 1.0
+"""A watch that the server ends sooner than this counts as a failure, so that no server can make us spin."""
+
+
+class _Meta(msgspec.Struct, rename="camel"):
+    uid: str = ""
+    resource_version: str = ""
+    annotations: dict[str, str] = {}
+
+
+class _Object(msgspec.Struct):
+    metadata: _Meta
+
+
+class ObjectWatch:
+    """One object, by name, for as long as this runs.
+
+    Args:
+        collection: path of its collection, as ``/api/v1/namespaces/default/pods``.
+        seen: called with the object's JSON, or None when there is none.
+    """
+
+    def __init__(
+        self, api: Api, collection: str, name: str, seen: Callable[[bytes | None], None], journal: Journal
+    ) -> None:
+        self._api = api
+        self._collection = collection
+        self._name = name
+        self._seen = seen
+        self._journal = journal
+        self._version = ""
+        self._fresh = True
+        self._failures = 0
+
+    async def run(self) -> None:
+        """Watch for ever; ends only by cancellation."""
+        subject = f"watch of {self._collection.rsplit('/', 1)[1]} {self._name}"
+        while True:
+            began_s = time.monotonic()
+            try:
+                await self._watch_once()
+                if time.monotonic() - began_s >= SHORT_S:
+                    continue  # the server's own time-out: on from the last version, at once
+            except Gone:
+                self._version = ""
+                if self._failures == 0:
+                    self._failures = 1
+                    continue
+            except ApiError as error:
+                self._journal.tell(subject, f"{error}; trying again")
+            self._failures += 1
+            # jitter over the whole pause: whoever lost the same server does not return in step
+            pause_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(self._failures - 1, 10))
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - not for secrets
+
+    async def _watch_once(self) -> None:
+        timeout_s = random.randint(*SERVER_TIMEOUT_S)  # noqa: S311 - not for secrets
+        query = f"watch=true&allowWatchBookmarks=true&timeoutSeconds={timeout_s}"
+        query += f"&fieldSelector=metadata.name%3D{quote(self._name)}"
+        if self._version:
+            query += f"&resourceVersion={quote(self._version)}"
+        self._fresh = not self._version
+        # a watch from no version begins with the object as it is; only its absence has to be asked for
+        absence = asyncio.create_task(self._ask_absence()) if self._fresh else None
+        try:
+            events = self._api.watch(f"{self._collection}?{query}", timeout_s=timeout_s + READ_MARGIN_S)
+            async with contextlib.aclosing(events):
+                async for kind, raw in events:
+                    self._take(kind, raw)
+        finally:
+            if absence is not None:
+                absence.cancel()
+
+    async def _ask_absence(self) -> None:
+        try:
+            await self._api.request("GET", f"{self._collection}/{quote(self._name)}", timeout_s=BACKOFF_MAX_S)
+        except NotFound:
+            if self._fresh:
+                self._seen(None)
+        except ApiError:
+            return  # the watch beside it has the same trouble, and says so
+
+    def _take(self, kind: str, raw: bytes) -> None:
+        self._failures = 0
+        self._version = msgspec.json.decode(raw, type=_Object).metadata.resource_version
+        if kind == "BOOKMARK":
+            return
+        self._fresh = False
+        self._seen(None if kind == "DELETED" else raw)
+
+
+def lease_watch(
+    api: Api, namespace: str, name: str, seen: Callable[[LeaseView | None], None], journal: Journal
+) -> ObjectWatch:
+    """Watch a route's Lease."""
+    where = f"Lease {namespace}/{name}"
+
+    def decode(raw: bytes | None) -> None:
+        try:
+            seen(None if raw is None else decode_lease(raw, where))
+        except ContractError as error:
+            journal.tell(where, f"{error}; this version of it is passed over")
+
+    return ObjectWatch(api, f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases", name, decode, journal)
+
+
+def assignment_watch(api: Api, me: Identity, seen: Callable[[Assignment], None], journal: Journal) -> ObjectWatch:
+    """Watch the assignment on this Pod; a damaged one changes nothing but the log."""
+    where = f"Pod {me.namespace}/{me.name} annotation {ASSIGNMENT}"
+
+    def decode(raw: bytes | None) -> None:
+        meta = msgspec.json.decode(raw, type=_Object).metadata if raw else _Meta()
+        if meta.uid != me.uid:
+            # deleted, or a new Pod of the same name: nothing is ours to hold any more
+            seen(Assignment())
+            return
+        text = meta.annotations.get(ASSIGNMENT, "")
+        try:
+            assignment = decode_assignment(text, where) if text else Assignment()
+        except ContractError as error:
+            journal.tell("assignment", f"{error}; what was assigned before stays")
+            return
+        seen(assignment)
+
+    return ObjectWatch(api, f"/api/v1/namespaces/{me.namespace}/pods", me.name, decode, journal)
