@@ -1,0 +1,79 @@
+"""The sidecar's command line.
+
+Exit codes: 0 ended as asked, everything let go; 1 ended as asked, but something could not be let go (its deadline in
+the kernel ends it); 2 wrong usage; 3 the Pod's manifest lacks something; 4 a capability is missing. For the last two a
+message says what to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Final
+
+import click
+
+from sidecar.errors import EnvironmentMissing, NotPermitted, SidecarError
+
+DRAIN_S: Final = 5.0
+NOT_LET_GO: Final = 1
+ENVIRONMENT_MISSING: Final = 3
+NOT_PERMITTED: Final = 4
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Keep a Pod's persistent addresses: the agent beside the app."""
+
+
+@main.command()
+@click.option("--source", type=click.Choice(["watch"]), default="watch", show_default=True, help="Where to learn from.")
+@click.option(
+    "--drain-s",
+    type=click.FloatRange(min=0),
+    default=DRAIN_S,
+    show_default=True,
+    help="At SIGTERM, seconds to wait for a prepared successor; well under the Pod's grace period.",
+)
+def run(source: str, drain_s: float) -> None:  # noqa: ARG001 - there is one source yet
+    """Run until SIGTERM; then hand over or release, and exit."""
+    try:
+        let_go = asyncio.run(_run(drain_s))
+    except* EnvironmentMissing as group:
+        _leave(group, ENVIRONMENT_MISSING)
+    except* NotPermitted as group:
+        _leave(group, NOT_PERMITTED)
+    else:
+        sys.exit(0 if let_go else NOT_LET_GO)
+
+
+async def _run(drain_s: float) -> bool:
+    # imported here: `--help` and wrong usage need none of it
+    from sidecar.agent import Agent  # noqa: PLC0415
+    from sidecar.api import Api  # noqa: PLC0415
+    from sidecar.identity import SERVICE_ACCOUNT, TokenFile, read_identity  # noqa: PLC0415
+    from sidecar.report import Journal  # noqa: PLC0415
+
+    me, token = read_identity(), TokenFile()
+    token()
+    ca_file = SERVICE_ACCOUNT / "ca.crt"
+    try:
+        api = Api(me.server, ca_file=ca_file, token=token)
+    except OSError as error:
+        raise EnvironmentMissing(f"certificate {ca_file}: {error}; mount the service account in the Pod") from error
+    try:
+        return await Agent(me, api, Journal(), drain_s=drain_s).run()
+    finally:
+        api.close()
+
+
+def _leave(group: BaseExceptionGroup[SidecarError], code: int) -> None:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    click.echo(f"holdfast-sidecar: {error}", err=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

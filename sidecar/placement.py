@@ -1,0 +1,287 @@
+"""Addresses in the kernel: carries out the machine's kernel actions for all routes of the Pod, one at a time.
+
+The order in `configure` is the promise: fence first, address second, frame third; where the fence cannot be set no
+address is added and no lifetime prolonged. Not here: whether to do any of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from typing import TYPE_CHECKING, Final
+
+from contract.names import INTERFACES
+from contract.report import AddressReport, AddressState, Fence
+from sidecar import frames
+from sidecar.addresses import Addresses, Link, lifetime_s
+from sidecar.clock import boottime, realtime_ns
+from sidecar.errors import FenceUnsupported, InterfaceMissing, KernelRefused
+from sidecar.events import Configure, Configured, Prepared, Removed, Unprepared
+from sidecar.fence import Fence as KernelFence
+from sidecar.links import Wire, set_arp_announce
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from contract.assignment import AddressEntry, RouteEntry
+    from sidecar.report import Journal
+
+CONFLICT_S: Final = 30.0
+"""So long after another host's claim the report goes on saying so."""
+
+
+def bare(address: str) -> str:
+    """Cut off the prefix length."""
+    return address.partition("/")[0]
+
+
+class Placement:
+    """What stands in this network namespace on our account.
+
+    Attributes:
+        placed: {address with its prefix length: index of its interface}.
+        links: the interfaces, by name, as last read.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self.placed: dict[str, int] = {}
+        self.links: dict[str, Link] = {}
+        self.wire = Wire()
+        self._journal = journal
+        self._addresses = Addresses()
+        self._lock = asyncio.Lock()
+        self._fence = self._open_fence()
+        self._announced: set[str] = set()
+        self._fenced: dict[str, str] = {}
+        self._claims: dict[str, tuple[str, float]] = {}
+        self._listened: set[str] = set()
+        self._default = ""
+
+    def _open_fence(self) -> KernelFence | None:
+        try:
+            return KernelFence()
+        except FenceUnsupported as error:
+            self._journal.tell("fence", f"{error}; only the lifetime of an address ends it")
+            return None
+
+    async def adopt(self) -> None:
+        """Find what an earlier self left here: addresses by their mark, deadlines by the name of their table."""
+        await self.refresh()
+        if self._fence is not None:
+            try:
+                self._fence.adopt([bare(address) for address in self.placed])
+            except FenceUnsupported as error:
+                self._journal.tell("fence", f"{error}; only the lifetime of an address ends it")
+                self._fence = None
+
+    def close(self) -> None:
+        """Close all sockets; take the fence away where nothing stands behind it any more."""
+        if self._fence is not None:
+            self._fence.adopt([bare(address) for address in self.placed])
+            self._fence.close()
+        self.wire.close()
+        self._addresses.close()
+
+    async def refresh(self) -> None:
+        """Read again what interfaces there are and which of our addresses stand."""
+        async with self._lock:
+            self.links = await self._addresses.links()
+            self.placed = {f"{address}/32": index for address, index in (await self._addresses.marked()).items()}
+            self._announced &= self.placed.keys()
+
+    # Prepare ----------------------------------------------------------------------------------------------------
+
+    async def prepare(self, entry: RouteEntry) -> Prepared | Unprepared:
+        """Make interface, socket, fence and frames ready, so that taking over is one call and one frame."""
+        async with self._lock:
+            self.links = await self._addresses.links()
+            problems: dict[str, str] = {}
+            try:
+                # the default route may have changed, or come at last
+                self._default = ""
+                places = await self._places(entry, problems)
+                if not problems:
+                    self._make_ready(places)
+            except KernelRefused as error:
+                problems = dict.fromkeys((item.address for item in entry.addresses), str(error))
+        if not problems:
+            return Prepared(Fence.LIFETIME if self._fence is None else Fence.DEADLINE)
+        reports = [
+            AddressReport(
+                item.address,
+                item.interface or self._default,
+                AddressState.FAILED,
+                problems.get(item.address, "waits: another address of the route cannot be configured"),
+            )
+            for item in entry.addresses
+        ]
+        return Unprepared(tuple(reports))
+
+    def _make_ready(self, places: dict[str, Link]) -> None:
+        for index in {link.index for link in places.values()}:
+            set_arp_announce(index)
+        self._listened |= {bare(address) for address in places}
+        self.wire.listen_for(self._listened)
+        if self._fence is None:
+            return
+        try:
+            self._fence.prepare({bare(address): link.name for address, link in places.items()})
+        except FenceUnsupported as error:
+            self._journal.tell("fence", f"{error}; only the lifetime of an address ends it")
+            self._fence = None
+
+    async def _places(self, entry: RouteEntry, problems: dict[str, str]) -> dict[str, Link]:
+        places: dict[str, Link] = {}
+        for item in entry.addresses:
+            try:
+                places[item.address] = await self._place(item)
+            except InterfaceMissing as error:
+                problems[item.address] = str(error)
+        return places
+
+    async def _place(self, item: AddressEntry) -> Link:
+        if ":" in item.address:
+            raise InterfaceMissing(f"{item.address}: this version of the sidecar places IPv4 addresses only")
+        if item.interface is None and not self._default:
+            self._default = await self._addresses.default_interface()
+        name = item.interface or self._default
+        if name in self.links:
+            return self.links[name]
+        there = ", ".join(link.name for link in self.links.values() if not link.loopback) or "none"
+        raise InterfaceMissing(f"this Pod has no interface {name} (it has: {there}); see its {INTERFACES}")
+
+    # Configure --------------------------------------------------------------------------------------------------
+
+    async def configure(self, action: Configure, standing: frozenset[str]) -> Configured:
+        """Make the kernel agree with the entry; `standing` are the route's addresses that may stand already."""
+        async with self._lock:
+            problems: dict[str, str] = {}
+            places = await self._places(action.entry, problems)
+            fence = Fence.LIFETIME if self._fence is None else Fence.DEADLINE
+            try:
+                self._set_fence(places, action.deadline_s)
+            except KernelRefused as error:
+                problems |= {address: f"not configured, since it cannot be fenced: {error}" for address in places}
+            for address, link in places.items():
+                if address not in problems:
+                    await self._put(address, link, action.deadline_s, problems)
+            await self._take_away(standing - {item.address for item in action.entry.addresses})
+            reports = tuple(self._report(item, problems) for item in action.entry.addresses)
+            return Configured(self._standing(standing | places.keys()), reports, fence)
+
+    def _set_fence(self, places: dict[str, Link], deadline_s: float) -> None:
+        if self._fence is None or not places:
+            return
+        for address, link in places.items():
+            self._fenced[address] = link.name
+        self._fence.until({bare(address): link.name for address, link in places.items()}, realtime_ns(deadline_s))
+
+    async def _put(self, address: str, link: Link, deadline_s: float, problems: dict[str, str]) -> None:
+        left_s = deadline_s - boottime()
+        valid_s = lifetime_s(left_s, only_fence=self._fence is None)
+        if left_s <= 0:
+            return  # the machine sees the same clock and will say what to do
+        if valid_s == 0:
+            problems[address] = "the Lease's duration is too short for a kernel without deadline rules; use 2 s or more"
+            return
+        try:
+            if self.placed.get(address, link.index) != link.index:
+                await self._take_away(frozenset({address}))
+            await self._stand(address, link, valid_s)
+            if address not in self._announced:
+                self._send(address, link)
+        except KernelRefused as error:
+            problems[address] = str(error)
+
+    async def _stand(self, address: str, link: Link, valid_s: int) -> None:
+        if address in self.placed:
+            await self._addresses.renew(bare(address), link.index, valid_s)
+            return
+        try:
+            await self._addresses.add(bare(address), link.index, valid_s)
+        except KernelRefused as error:
+            if error.errno != errno.EEXIST or (await self._addresses.marked()).get(bare(address)) != link.index:
+                raise
+            await self._addresses.renew(bare(address), link.index, valid_s)
+        self.placed[address] = link.index
+
+    def _report(self, item: AddressEntry, problems: dict[str, str]) -> AddressReport:
+        address, interface = item.address, item.interface or self._default
+        if problem := problems.get(address):
+            # a frame that could not be sent is told apart from an address that does not stand
+            state = AddressState.CONFIGURED if address in self.placed else AddressState.FAILED
+            return AddressReport(address, interface, state, problem)
+        mac, at_s = self._claims.get(address, ("", float("-inf")))
+        if boottime() - at_s < CONFLICT_S:
+            return AddressReport(address, interface, AddressState.CONFLICT, f"{mac} claims it too; find that host")
+        state = AddressState.ANNOUNCED if address in self._announced else AddressState.CONFIGURED
+        return AddressReport(address, interface, state)
+
+    def _standing(self, addresses: Iterable[str]) -> frozenset[str]:
+        return frozenset(addresses) & self.placed.keys()
+
+    # Remove and announce ----------------------------------------------------------------------------------------
+
+    async def remove(self, addresses: frozenset[str]) -> Removed:
+        """Remove addresses; what could not be removed is in the answer."""
+        async with self._lock:
+            await self._take_away(addresses)
+            return Removed(self._standing(addresses))
+
+    async def _take_away(self, addresses: frozenset[str]) -> None:
+        for address in addresses & self.placed.keys():
+            try:
+                await self._addresses.delete(bare(address), self.placed[address])
+            except KernelRefused as error:
+                self._journal.tell(address, str(error))
+                continue
+            del self.placed[address]
+            self._announced.discard(address)
+
+    async def lift(self) -> None:
+        """Take the fence from what no longer stands, so that this Pod may talk to the new holder; not urgent."""
+        async with self._lock:  # an add under way has its rule already, but its address not yet
+            gone = {address: name for address, name in self._fenced.items() if address not in self.placed}
+            for address in gone:
+                del self._fenced[address]
+            if self._fence is not None and gone:
+                self._fence.lift({bare(address): name for address, name in gone.items()})
+
+    async def retire(self) -> None:
+        """Take away the chains of addresses that do not stand, when a route has left; those in use come again."""
+        async with self._lock:
+            if self._fence is not None:
+                self._fence.adopt([bare(address) for address in self.placed])
+
+    def announce(self, addresses: Iterable[str]) -> None:
+        """Send both gratuitous forms for each address, now."""
+        by_index = {link.index: link for link in self.links.values()}
+        for address in sorted(addresses):
+            link = by_index.get(self.placed.get(address, -1))
+            if link is None:
+                continue
+            try:
+                self._send(address, link)
+            except KernelRefused as error:
+                self._announced.discard(address)
+                self._journal.tell(f"announcement of {address}", str(error))
+
+    def _send(self, address: str, link: Link) -> None:
+        forms = (frames.arp_request, frames.arp_reply)
+        self.wire.send(link.name, [form(link.mac, bare(address)) for form in forms])
+        self._announced.add(address)
+        self._journal.forget(f"announcement of {address}")
+
+    def foreign_claims(self) -> set[str]:
+        """Read what other hosts claim; give those addresses of ours that are among it."""
+        own = {link.mac for link in self.links.values()}
+        claimed: set[str] = set()
+        for interface, claim in self.wire.claims():
+            address = f"{claim.address}/32"
+            if claim.mac in own or address not in self.placed:
+                continue
+            mac = claim.mac.hex(":")
+            self._claims[address] = (mac, boottime())
+            self._journal.tell(address, f"{mac} on {interface} claims {claim.address}, which this Pod holds")
+            claimed.add(address)
+        return claimed
