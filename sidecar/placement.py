@@ -161,7 +161,7 @@ class Placement:
             try:
                 self._set_fence(places, action.deadline_s)
             except KernelRefused as error:
-                problems |= {address: f"not configured, since it cannot be fenced: {error}" for address in places}
+                problems |= dict.fromkeys(places, f"not configured, since it cannot be fenced: {error}")
             for address, link in places.items():
                 if address not in problems:
                     await self._put(address, link, action.deadline_s, problems)
