@@ -1,11 +1,12 @@
 """deploy/ and examples/seed/ on a real API server: what the schema fills in and refuses, who may do what.
 
-Not here: what the admission policies refuse (test_policies.py), and what comes of the manifests once the programs act on
-them.
+Not here: what the admission policies refuse (test_policies.py), and what comes of the manifests once the programs act
+on them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +14,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from contract import lease as contract_lease
 from contract.names import CONTROLLER_ACCOUNT, CONTROLLER_NAME, ELECTION_LEASE, SIDECAR_ROLE
 from contract.names import SYSTEM_NAMESPACE as SYSTEM
-from lab.api import Api, ApiError
+from lab.errors import ApiError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from lab.world import World
+
+    from lab.api import Api
 
 pytestmark = pytest.mark.lab
 
@@ -86,7 +92,7 @@ def test_immutable(world: World, kube_namespace: str, spec: dict[str, Any]) -> N
     with pytest.raises(ApiError) as caught:
         world.api.patch(f"{_routes(kube_namespace)}/r", {"spec": spec}, MERGE)
     assert caught.value.code == 422
-    assert f"{next(iter(spec))} is immutable: delete the route and make a new one" in str(caught.value.body)
+    assert f"{next(iter(spec))} is immutable: delete the route and make a new one" in str(caught.value)
 
 
 def test_addresses_and_selector_are_mutable(world: World, kube_namespace: str) -> None:
@@ -97,7 +103,7 @@ def test_addresses_and_selector_are_mutable(world: World, kube_namespace: str) -
     assert after["metadata"]["generation"] == 2
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no parents": ({"parentRefs": []}, "spec.parentRefs"),
     "parents left out": ({"parentRefs": ...}, "spec.parentRefs: Required value"),
     "parent without a name": ({"parentRefs": [{"namespace": "default"}]}, "spec.parentRefs[0].name: Required value"),
@@ -114,7 +120,10 @@ REFUSED = {
     "network as a list": ({"network": ["blue-network"]}, "spec.network"),
     "empty network": ({"network": ""}, "spec.network"),
     "empty selector": ({"podSelector": {}}, "podSelector is empty"),
-    "selector with nothing in it": ({"podSelector": {"matchLabels": {}, "matchExpressions": []}}, "podSelector is empty"),
+    "selector with nothing in it": (
+        {"podSelector": {"matchLabels": {}, "matchExpressions": []}},
+        "podSelector is empty",
+    ),
     "selector left out": ({"podSelector": ...}, "spec.podSelector: Required value"),
     "label as a number": ({"podSelector": {"matchLabels": {"app": 1}}}, "spec.podSelector.matchLabels.app"),
     "expression without operator": (
@@ -131,7 +140,7 @@ def test_refused_by_the_schema(world: World, kube_namespace: str, name: str) -> 
     with pytest.raises(ApiError) as caught:
         world.api.create(_routes(kube_namespace), _route(**changes))
     assert caught.value.code == 422
-    assert why in str(caught.value.body).replace('\\"', '"')
+    assert why in str(caught.value).replace('\\"', '"')
 
 
 @pytest.mark.parametrize("value", ["192.0.2.0/24", "not-an-address", "2001:db8::1/128", "192.0.2.1/33"])
@@ -180,7 +189,7 @@ def _unwatched(world: World, namespace: str) -> str:
 
 
 @pytest.fixture
-def quiet(world: World) -> Any:
+def quiet(world: World) -> Iterator[World]:
     """The world without its controllers: here the status is written by hand."""
     for controller in world.controllers:
         controller.kill()
@@ -267,7 +276,9 @@ def test_the_four_classes_are_ours(world: World) -> None:
     found = world.api.get("/apis/gateway.networking.k8s.io/v1/gatewayclasses")["items"]
     ours = {each["metadata"]["name"] for each in found if each["spec"]["controllerName"] == CONTROLLER_NAME}
     assert ours >= {
-        f"gke-persistent-{speed}regional-{scope}-managed" for speed in ("", "fast-") for scope in ("external", "internal")
+        f"gke-persistent-{speed}regional-{scope}-managed"
+        for speed in ("", "fast-")
+        for scope in ("external", "internal")
     }
 
 
@@ -275,12 +286,12 @@ def test_the_controllers_pod_meets_the_restricted_standard(world: World) -> None
     deployment = yaml.safe_load((DEPLOY / "controller.yaml").read_text())
     template = deployment["spec"]["template"]
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"generateName": "t-", **template["metadata"]}}
-    made = world.api.create(f"/api/v1/namespaces/{SYSTEM}/pods?dryRun=All", {**pod, "spec": template["spec"]})
+    made = world.api.create(f"/api/v1/namespaces/{SYSTEM}/pods", {**pod, "spec": template["spec"]}, dryRun="All")
     assert made["spec"]["containers"][0]["securityContext"]["readOnlyRootFilesystem"] is True
     template["spec"]["containers"][0]["securityContext"].pop("capabilities")
     with pytest.raises(ApiError) as caught:  # the standard is in force, so that the line above says something
-        world.api.create(f"/api/v1/namespaces/{SYSTEM}/pods?dryRun=All", {**pod, "spec": template["spec"]})
-    assert "restricted" in str(caught.value.body)
+        world.api.create(f"/api/v1/namespaces/{SYSTEM}/pods", {**pod, "spec": template["spec"]}, dryRun="All")
+    assert "restricted" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["holdfast-assignment", "holdfast-lease"])
@@ -310,7 +321,10 @@ def _may(api: Api, namespace: str, account: str, request: str) -> bool:
     return bool(api.create("/apis/authorization.k8s.io/v1/subjectaccessreviews", review)["status"]["allowed"])
 
 
-LEASES, GATEWAY, GKE, RBAC = "leases.coordination.k8s.io", "gateway.networking.k8s.io", "networking.gke.io", "rbac.authorization.k8s.io"  # fmt: skip # noqa: E501
+LEASES = "leases.coordination.k8s.io"
+GATEWAY = "gateway.networking.k8s.io"
+GKE = "networking.gke.io"
+RBAC = "rbac.authorization.k8s.io"
 
 CONTROLLER_MAY = [
     *(f"{verb} gateways.{GATEWAY} *" for verb in ("get", "list", "watch")),
@@ -393,8 +407,9 @@ def _binding(namespace: str, kind: str, role: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def controller(world: World) -> Api:
-    return world.api.as_token(_token(world.api, SYSTEM, CONTROLLER_ACCOUNT))
+def controller(world: World) -> Iterator[Api]:
+    with contextlib.closing(world.api.as_token(_token(world.api, SYSTEM, CONTROLLER_ACCOUNT))) as api:
+        yield api
 
 
 @pytest.fixture
@@ -430,6 +445,41 @@ def test_the_sidecars_role_is_what_it_should_be(world: World, granted: str) -> N
     assert not _may(world.api, granted, "default", "get pods default")
 
 
+@pytest.fixture
+def sidecar(world: World, granted: str) -> Iterator[Api]:
+    """A Pod's agent, with nothing but the Role that the controller has granted."""
+    api = world.api
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "app"}}
+    api.create(f"/api/v1/namespaces/{granted}/serviceaccounts", account)
+    container = {"name": "app", "image": "app:1"}
+    spec = {"schedulerName": "nobody", "serviceAccountName": "app", "automountServiceAccountToken": False}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": {**spec, "containers": [container]}}
+    made = api.create(f"/api/v1/namespaces/{granted}/pods", pod)
+    with contextlib.closing(api.as_token(_token(api, granted, "app", made))) as own:
+        yield own
+
+
+def _watched(api: Api, collection: str, name: str) -> dict[str, Any]:
+    """The first event of a watch of one object, which is all there is within a second when nothing changes."""
+    return api.get(collection, watch="true", fieldSelector=f"metadata.name={name}", timeoutSeconds="1")
+
+
+def test_a_sidecar_watches_its_pod_and_its_leases(quiet: World, granted: str, sidecar: Api, controller: Api) -> None:
+    leases = f"/apis/coordination.k8s.io/v1/namespaces/{granted}/leases"
+    controller.create(leases, contract_lease.create("r", granted, "", 10))
+    assert _watched(sidecar, f"/api/v1/namespaces/{granted}/pods", "a")["object"]["metadata"]["name"] == "a"
+    assert _watched(sidecar, leases, "holdfast-r")["object"]["metadata"]["name"] == "holdfast-r"
+    assert sidecar.get(f"{leases}/holdfast-r")["kind"] == "Lease"
+
+
+def test_a_sidecar_watches_no_other_leases(granted: str, sidecar: Api) -> None:
+    leases = f"/apis/coordination.k8s.io/v1/namespaces/{granted}/leases"
+    for refused in (lambda: _watched(sidecar, leases, "my-operator"), lambda: sidecar.get(leases, watch="true")):
+        with pytest.raises(ApiError) as caught:
+            refused()
+        assert caught.value.code == 403
+
+
 @pytest.mark.parametrize(
     "rule",
     [
@@ -444,7 +494,7 @@ def test_the_controller_grants_no_more_than_it_has(controller: Api, granted: str
     patch = {"rules": [*SIDECAR_RULES, rule]}
     with pytest.raises(ApiError) as caught:
         controller.patch(f"{_rbac(granted)}/roles/{SIDECAR_ROLE}", patch, MERGE)
-    assert "attempting to grant RBAC permissions not currently held" in str(caught.value.body)
+    assert "attempting to grant RBAC permissions not currently held" in str(caught.value)
 
 
 def test_the_controller_makes_nobody_an_admin(controller: Api, kube_namespace: str) -> None:
@@ -553,6 +603,6 @@ def test_the_guides_manifests_are_accepted_unmodified(world: World) -> None:
         path = f"/api/v1/namespaces/{namespace}"
         world.api.wait(path, lambda found: found is None or found["status"]["phase"] == "Active", DEADLINE_S)
     world.kubectl("apply", "-f", str(SEED / "00-namespaces.yaml"))
-    for path in sorted(SEED.glob("*.yaml")):
-        lines = world.kubectl("apply", "--dry-run=server", "-f", str(path)).splitlines()
-        assert len(lines) == len(list(yaml.safe_load_all(path.read_text())))
+    for manifest in sorted(SEED.glob("*.yaml")):
+        lines = world.kubectl("apply", "--dry-run=server", "-f", str(manifest)).splitlines()
+        assert len(lines) == len(list(yaml.safe_load_all(manifest.read_text())))
