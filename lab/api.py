@@ -1,7 +1,7 @@
 """A small synchronous client of the API server: requests, watches, and waiting for a state without polling.
 
 For the lab and its tests; neither the controller nor the sidecar uses it. It sends what it is told and
-retries nothing but a watch. One `Api` may be used by many threads; each has a connection of its own.
+retries nothing but a watch. One `Api` may be used by many threads.
 """
 
 from __future__ import annotations
@@ -48,16 +48,23 @@ class Api:
         self._ca_file = ca_file
         self._token = token
         self._tls = ssl.create_default_context(cafile=str(ca_file))
-        self._mine = threading.local()
+        self._idle: list[http.client.HTTPSConnection] = []
+        self._others: list[Api] = []
         self._closed = threading.Event()
 
     def as_token(self, token: str) -> Api:
-        """The same server as another user."""
-        return Api(self._server, self._ca_file, token)
+        """The same server as another user; closed with this one."""
+        other = Api(self._server, self._ca_file, token)
+        self._others.append(other)
+        return other
 
     def close(self) -> None:
-        """End all watches: each at its next event, or when the server ends."""
+        """Close connections, and end all watches: each at its next event, or when the server ends."""
         self._closed.set()
+        while self._idle:
+            self._idle.pop().close()
+        while self._others:
+            self._others.pop().close()
 
     # requests --------------------------------------------------------------------------------------------------
 
@@ -103,19 +110,25 @@ class Api:
         except _UNREACHABLE as error:
             connection.close()
             raise ApiUnreachable(f"{method} {self._server}{target}: no answer: {error!r}") from error
+        self._idle.append(connection)
+        if self._closed.is_set():
+            self.close()
         return _decoded(f"{method} {target}", response.status, text)
 
     def _headers(self, content_type: str) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._token}", "Content-Type": content_type, "Accept": "application/json"}
 
     def _connection(self) -> http.client.HTTPSConnection:
-        """This thread's connection; one that the server has closed meanwhile is opened again."""
-        connection: http.client.HTTPSConnection | None = getattr(self._mine, "connection", None)
-        if connection is None:
-            connection = self._mine.connection = self._new_connection(_ANSWER_TIMEOUT_S)
-        elif connection.sock is not None and select.select([connection.sock], [], [], 0)[0]:
+        """An idle connection that the server has not closed meanwhile, or a new one."""
+        while self._idle:
+            try:
+                connection = self._idle.pop()
+            except IndexError:  # another thread was quicker
+                break
+            if connection.sock is not None and not select.select([connection.sock], [], [], 0)[0]:
+                return connection
             connection.close()
-        return connection
+        return self._new_connection(_ANSWER_TIMEOUT_S)
 
     def _new_connection(self, timeout_s: float) -> http.client.HTTPSConnection:
         where = urlsplit(self._server)

@@ -103,7 +103,9 @@ def _locked(root: Path) -> Iterator[None]:
         root.mkdir(parents=True, exist_ok=True)
         lock = (root / "lock").open("w")
     except OSError as error:
-        raise BinaryError(f"cannot write {root} ({error.strerror}): set XDG_CACHE_HOME to a writable directory") from error
+        raise BinaryError(
+            f"cannot write {root} ({error.strerror}): set XDG_CACHE_HOME to a writable directory"
+        ) from error
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -185,9 +187,7 @@ def _build(folder: Path, name: str) -> None:
 
 def _go(arguments: list[str], what: str) -> str:
     environment = {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off"}
-    done = subprocess.run(
-        ["go", *arguments], cwd=_KUBE, env=environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(["go", *arguments], cwd=_KUBE, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         said = "\n".join((done.stderr or done.stdout).strip().splitlines()[-12:])
         raise BinaryError(

@@ -49,7 +49,9 @@ def require() -> None:
         ClosedWorldError: this is the machine's own network.
     """
     if not is_closed():
-        raise ClosedWorldError("this needs the closed world: run it as `holdfast lab run -- COMMAND` (`make test` does)")
+        raise ClosedWorldError(
+            "this needs the closed world: run it as `holdfast lab run -- COMMAND` (`make test` does)"
+        )
 
 
 def enter(argv: list[str], name: str | None = None) -> NoReturn:

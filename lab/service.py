@@ -21,7 +21,9 @@ _STOP_S = 5.0
 _starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lab-starter")
 
 
-def spawn(argv: list[str], log: Path, netns: str | None = None, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+def spawn(
+    argv: list[str], log: Path, netns: str | None = None, env: dict[str, str] | None = None
+) -> subprocess.Popen[bytes]:
     """Start a program in a named network namespace; its output goes to the log."""
     inside = ["nsenter", f"--net=/run/netns/{netns}"] if netns else []
     command = [*inside, "setpriv", "--pdeathsig", "KILL", *argv]

@@ -1,0 +1,168 @@
+"""The lab as a library: a control plane, networks, nodes, clients and a witness, in the closed world of this process.
+
+    with World(nodes=2, networks=("default", "blue-network"), binaries=find(), state=Path("/run/...")) as world:
+        world.apply("examples/seed/...")
+        world.pod("default", "proxy").addresses("eth1")
+
+One World at a time in one closed world. Everything is ended, not kept, when it is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from lab import closed, install
+from lab.control_plane import ControlPlane
+from lab.errors import AlreadyRunning, CommandError
+from lab.networks import Networks
+
+if TYPE_CHECKING:
+    from lab.api import Api
+    from lab.binaries import Binaries
+
+_KUBECTL_S = 60.0
+_PODS_MAY_BE_MADE_S = 20.0
+
+
+class World:
+    """One lab; see the module's docstring."""
+
+    api: Api
+    """A client of the cluster's administrator."""
+
+    def __init__(
+        self,
+        *,
+        binaries: Binaries,
+        state: Path,
+        nodes: int = 2,
+        networks: tuple[str, ...] = ("default", "blue-network"),
+        controllers: int = 1,
+    ) -> None:
+        """Nothing is started before the world is entered.
+
+        Args:
+            binaries: the control plane's programs.
+            state: an empty directory for all that is written; logs are in its `logs`.
+            nodes: how many nodes there are at first.
+            networks: names of the networks; the first must be `default`.
+            controllers: how many replicas of holdfast's controller are started.
+        """
+        self.binaries = binaries
+        self.state = state
+        self.logs = state / "logs"
+        self.networks = Networks(networks)
+        self._node_count = nodes
+        self._controller_count = controllers
+        self._undo = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        """Start everything; ready for Pods when it returns.
+
+        Raises:
+            LabError: something did not start; says what, and shows its log.
+        """
+        closed.require()
+        self.logs.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as undo:
+            self._start(undo)
+            self._undo = undo.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._undo.close()
+
+    def _start(self, undo: contextlib.ExitStack) -> None:
+        began = time.monotonic()
+        _claim(undo)
+        undo.callback(self.networks.remove)
+        self.networks.make()
+        self.control_plane = ControlPlane(self.binaries, self.state, self.logs)
+        undo.callback(self.control_plane.stop)
+        bodies = install.manifests(self.binaries.gateway_crds)
+        self.api = self.control_plane.start()
+        undo.callback(lambda: self.api.close())
+        _link(closed.RUN / "kubeconfig", self.control_plane.admin_kubeconfig)
+        install.install(self.api, bodies)
+        self.wait_service_account("default")
+        self.started_in_s = time.monotonic() - began
+
+    # the API ---------------------------------------------------------------------------------------------------
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        """Run kubectl as the cluster's administrator.
+
+        Returns:
+            Its standard output.
+
+        Raises:
+            CommandError: it failed; carries what it said.
+        """
+        command = [str(self.binaries.kubectl), *arguments]
+        return _output(command, {"KUBECONFIG": str(self.control_plane.admin_kubeconfig)}, stdin)
+
+    def apply(self, manifest: Path | str) -> str:
+        """`kubectl apply` a file, a directory, or YAML given as text (what has a line break)."""
+        if isinstance(manifest, str) and "\n" in manifest:
+            return self.kubectl("apply", "-f", "-", stdin=manifest)
+        return self.kubectl("apply", "-f", str(manifest))
+
+    def token(self, namespace: str, account: str, pod: tuple[str, str] | None = None, duration_s: int = 3600) -> str:
+        """Ask for a service account's token, bound to a Pod (name, UID) if one is given."""
+        spec: dict[str, Any] = {"expirationSeconds": duration_s, "audiences": []}
+        if pod:
+            spec["boundObjectRef"] = {"apiVersion": "v1", "kind": "Pod", "name": pod[0], "uid": pod[1]}
+        request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
+        answer = self.api.create(f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token", request)
+        return str(answer["status"]["token"])
+
+    def create_namespace(self, name: str) -> None:
+        """Create a namespace and wait until Pods may be made in it."""
+        self.api.create("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        self.wait_service_account(name)
+
+    def wait_service_account(self, namespace: str) -> None:
+        """Wait until the controller manager has made a namespace's `default` service account."""
+        path = f"/api/v1/namespaces/{namespace}/serviceaccounts/default"
+        self.api.wait(path, bool, _PODS_MAY_BE_MADE_S, f"the service account default of namespace {namespace}")
+
+
+def _claim(undo: contextlib.ExitStack) -> None:
+    """One World in one closed world: their namespaces have the same names."""
+    mine = closed.RUN / "world"
+    try:
+        mine.mkdir()
+    except FileExistsError as error:
+        raise AlreadyRunning(
+            "a lab runs in this closed world already: use that one, or start the second in a closed world of its own "
+            "(`holdfast lab run -- COMMAND`)"
+        ) from error
+    undo.callback(mine.rmdir)
+
+
+def _link(link: Path, target: Path) -> None:
+    link.unlink(missing_ok=True)
+    link.symlink_to(target)
+
+
+def _output(command: list[str], env: dict[str, str], stdin: str | None = None) -> str:
+    done = subprocess.run(
+        command,
+        env={**os.environ, **env},
+        input=stdin,
+        stdin=subprocess.DEVNULL if stdin is None else None,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=_KUBECTL_S,
+    )
+    if done.returncode != 0:
+        raise CommandError(
+            f"`{' '.join(command)}` ended with {done.returncode}: {(done.stderr or done.stdout).strip()}"
+        )
+    return done.stdout

@@ -1,0 +1,25 @@
+"""What holds for every test: those under tests/lab need a closed world, and say so instead of being skipped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lab import closed
+
+LAB = Path(__file__).parent / "lab"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(LAB):
+            item.add_marker(pytest.mark.lab)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("lab") and not closed.is_closed():
+        pytest.fail(
+            "lab tests build networks and run only in a closed world: use `make test`, or `holdfast lab run -- pytest tests/lab`",
+            pytrace=False,
+        )
