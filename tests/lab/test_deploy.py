@@ -22,9 +22,8 @@ from lab.errors import ApiError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lab.world import World
-
     from lab.api import Api
+    from lab.world import World
 
 pytestmark = pytest.mark.lab
 
@@ -33,15 +32,6 @@ DEPLOY = ROOT / "deploy"
 SEED = ROOT / "examples" / "seed"
 DEADLINE_S = 30.0
 MERGE = "application/merge-patch+json"
-
-
-def _token(api: Api, namespace: str, account: str, pod: dict[str, Any] | None = None) -> str:
-    spec: dict[str, Any] = {"expirationSeconds": 3600}
-    if pod is not None:
-        meta = pod["metadata"]
-        spec["boundObjectRef"] = {"apiVersion": "v1", "kind": "Pod", "name": meta["name"], "uid": meta["uid"]}
-    asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
-    return str(api.create(f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token", asked)["status"]["token"])
 
 
 # GKEIPRoute: the schema ---------------------------------------------------------------------------------------------
@@ -408,7 +398,7 @@ def _binding(namespace: str, kind: str, role: str) -> dict[str, Any]:
 
 @pytest.fixture
 def controller(world: World) -> Iterator[Api]:
-    with contextlib.closing(world.api.as_token(_token(world.api, SYSTEM, CONTROLLER_ACCOUNT))) as api:
+    with contextlib.closing(world.api.as_token(world.token(SYSTEM, CONTROLLER_ACCOUNT))) as api:
         yield api
 
 
@@ -454,8 +444,8 @@ def sidecar(world: World, granted: str) -> Iterator[Api]:
     container = {"name": "app", "image": "app:1"}
     spec = {"schedulerName": "nobody", "serviceAccountName": "app", "automountServiceAccountToken": False}
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": {**spec, "containers": [container]}}
-    made = api.create(f"/api/v1/namespaces/{granted}/pods", pod)
-    with contextlib.closing(api.as_token(_token(api, granted, "app", made))) as own:
+    uid = api.create(f"/api/v1/namespaces/{granted}/pods", pod)["metadata"]["uid"]
+    with contextlib.closing(api.as_token(world.token(granted, "app", ("a", uid)))) as own:
         yield own
 
 
@@ -464,7 +454,8 @@ def _watched(api: Api, collection: str, name: str) -> dict[str, Any]:
     return api.get(collection, watch="true", fieldSelector=f"metadata.name={name}", timeoutSeconds="1")
 
 
-def test_a_sidecar_watches_its_pod_and_its_leases(quiet: World, granted: str, sidecar: Api, controller: Api) -> None:
+@pytest.mark.usefixtures("quiet")
+def test_a_sidecar_watches_its_pod_and_its_leases(granted: str, sidecar: Api, controller: Api) -> None:
     leases = f"/apis/coordination.k8s.io/v1/namespaces/{granted}/leases"
     controller.create(leases, contract_lease.create("r", granted, "", 10))
     assert _watched(sidecar, f"/api/v1/namespaces/{granted}/pods", "a")["object"]["metadata"]["name"] == "a"
@@ -474,9 +465,9 @@ def test_a_sidecar_watches_its_pod_and_its_leases(quiet: World, granted: str, si
 
 def test_a_sidecar_watches_no_other_leases(granted: str, sidecar: Api) -> None:
     leases = f"/apis/coordination.k8s.io/v1/namespaces/{granted}/leases"
-    for refused in (lambda: _watched(sidecar, leases, "my-operator"), lambda: sidecar.get(leases, watch="true")):
+    for query in ({"fieldSelector": "metadata.name=my-operator"}, {}):
         with pytest.raises(ApiError) as caught:
-            refused()
+            sidecar.get(leases, watch="true", **query)
         assert caught.value.code == 403
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import threading
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +23,8 @@ from lab.errors import ApiError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from lab.world import World
-
     from lab.api import Api
+    from lab.world import World
 
 pytestmark = pytest.mark.lab
 
@@ -59,16 +56,6 @@ class Cast:
         return f"/api/v1/namespaces/{self.namespace}/pods"
 
 
-def _token(api: Api, namespace: str, account: str, pod: dict[str, Any] | None = None) -> str:
-    spec: dict[str, Any] = {"expirationSeconds": 3600}
-    if pod is not None:
-        meta = pod["metadata"]
-        spec["boundObjectRef"] = {"apiVersion": "v1", "kind": "Pod", "name": meta["name"], "uid": meta["uid"]}
-    asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
-    answer = api.create(f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token", asked)
-    return str(answer["status"]["token"])
-
-
 def _pod(name: str, **metadata: Any) -> dict[str, Any]:
     """Make a Pod that no scheduler takes, so that no node touches it."""
     spec = {
@@ -93,46 +80,36 @@ def _wide_role(api: Api, namespace: str) -> None:
     api.create(f"{rbac}/rolebindings", {**kind, "kind": "RoleBinding", "roleRef": ref, "subjects": subjects})
 
 
-def _until_enforced(api: Api) -> None:
-    """Ask until the API server acts on the policies: it reads them some time after they are made, and tells nobody."""
-    leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
-    pause, deadline = threading.Event(), time.monotonic() + DEADLINE_S
-    while time.monotonic() < deadline:
-        try:
-            api.create(leases, _lease("holdfast-probe"), dryRun="All")
-        except ApiError as error:
-            if "holdfast-lease" in str(error):
-                return
-        pause.wait(0.05)
-    pytest.fail(f"the policy holdfast-lease is not enforced after {DEADLINE_S:g} s")
-
-
 @pytest.fixture(scope="module")
 def quiet(world: World) -> Iterator[World]:
     """The world without its controllers, which would tidy away Leases that have no route."""
     for controller in world.controllers:
         controller.kill()
-    _until_enforced(world.api)
     yield world
     for controller in world.controllers:
         controller.start()
 
 
-@pytest.fixture
-def cast(quiet: World, kube_namespace: str) -> Iterator[Cast]:
-    api, namespace = quiet.api, kube_namespace
+@contextlib.contextmanager
+def _cast(world: World, namespace: str) -> Iterator[Cast]:
+    api = world.api
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "app"}}
     api.create(f"/api/v1/namespaces/{namespace}/serviceaccounts", account)
     _wide_role(api, namespace)
     uids = {"": "", "x": "00000000-0000-0000-0000-000000000000"}
-    tokens = {"controller": _token(api, SYSTEM, CONTROLLER_ACCOUNT)}
+    tokens = {"controller": world.token(SYSTEM, CONTROLLER_ACCOUNT)}
     for name in ("a", "b", "c"):
-        pod = api.create(f"/api/v1/namespaces/{namespace}/pods", _pod(name))
-        uids[name] = pod["metadata"]["uid"]
-        tokens[name] = _token(api, namespace, "app", pod)
+        uids[name] = api.create(f"/api/v1/namespaces/{namespace}/pods", _pod(name))["metadata"]["uid"]
+        tokens[name] = world.token(namespace, "app", (name, uids[name]))
     with contextlib.ExitStack() as stack:
         apis = {who: stack.enter_context(contextlib.closing(api.as_token(token))) for who, token in tokens.items()}
         yield Cast(namespace, uids, {"admin": api, **apis})
+
+
+@pytest.fixture
+def cast(quiet: World, kube_namespace: str) -> Iterator[Cast]:
+    with _cast(quiet, kube_namespace) as cast:
+        yield cast
 
 
 def _merge(api: Api, path: str, patch: dict[str, Any]) -> dict[str, Any]:
@@ -469,11 +446,10 @@ def test_of_two_writers_one_loses(cast: Cast) -> None:
     assert caught.value.code == 409
 
 
-def test_a_token_that_is_not_bound_to_a_pod_writes_nothing(cast: Cast) -> None:
+def test_a_token_that_is_not_bound_to_a_pod_writes_nothing(world: World, cast: Cast) -> None:
     before = _stage(cast, owner="a")
-    admin = cast.apis["admin"]
     patch = contract_lease.take(before, cast.uids["a"], NOW)
-    with contextlib.closing(admin.as_token(_token(admin, cast.namespace, "app"))) as unbound:
+    with contextlib.closing(world.api.as_token(world.token(cast.namespace, "app"))) as unbound:
         message = _refusal("holdfast-lease", lambda: _merge(unbound, f"{cast.leases}/{before.name}", patch))
     assert f"system:serviceaccount:{cast.namespace}:app is neither" in message
 
@@ -539,12 +515,15 @@ def test_a_pod_deletes_no_lease(cast: Cast) -> None:
     assert "not for a Pod" in _refusal("holdfast-lease", lambda: cast.apis["a"].delete(f"{cast.leases}/{view.name}"))
 
 
-def test_a_namespace_goes_with_a_held_lease_in_it(quiet: World, cast: Cast) -> None:
-    _stage(cast, **HELD_BY_A)
-    quiet.api.delete(f"/api/v1/namespaces/{cast.namespace}")
-    quiet.api.wait(f"/api/v1/namespaces/{cast.namespace}", lambda found: found is None, DEADLINE_S)
-    with pytest.raises(ApiError) as caught:
-        quiet.api.get(f"{cast.leases}/holdfast-r")
+def test_a_namespace_goes_with_a_held_lease_in_it(quiet: World) -> None:
+    path = "/api/v1/namespaces/going"
+    quiet.create_namespace("going")
+    with _cast(quiet, "going") as cast:
+        _stage(cast, **HELD_BY_A)
+        quiet.api.delete(path)
+        quiet.api.wait(path, lambda found: found is None, DEADLINE_S)
+        with pytest.raises(ApiError) as caught:
+            quiet.api.get(f"{cast.leases}/holdfast-r")
     assert caught.value.code == 404
 
 
