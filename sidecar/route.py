@@ -76,9 +76,10 @@ class Route:
         self._preparing: asyncio.Task[None] | None = None
         watch = lease_watch(api, me.namespace, entry.lease, self._lease_seen, journal)
         self._watching = tasks.create_task(watch.run())
+        self.assign(entry)
+        # after the assignment, or they would count as nobody's
         if standing := self._standing():
             self.feed(KernelSeen(standing))
-        self.assign(entry)
 
     def close(self) -> None:
         """Stop watching; nothing in the kernel or on the Lease changes by this."""
@@ -123,7 +124,8 @@ class Route:
         self.state, actions = machine.step(before, event, boottime())
         for action in actions:
             self._start(action)
-        self._tell(before)
+        # after the actions have begun: a line in the log costs more than a frame
+        asyncio.get_running_loop().call_soon(self._tell, before, self.state)
         self._set_timer()
         self._changed()
 
@@ -183,8 +185,8 @@ class Route:
 
     # What is told -----------------------------------------------------------------------------------------------
 
-    def _tell(self, before: State) -> None:
-        s, now = self.state, boottime()
+    def _tell(self, before: State, s: State) -> None:
+        now = boottime()
         if s.trouble and s.trouble != before.trouble:
             self._journal.tell(f"{self._subject} trouble", s.trouble)
         for report in s.reports:
