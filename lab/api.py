@@ -19,7 +19,7 @@ from urllib.parse import urlencode, urlsplit
 from lab.errors import ApiError, ApiUnreachable, WaitTimeout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 Object = dict[str, Any]
@@ -80,7 +80,7 @@ class Api:
         """Create an object in a collection."""
         return self._request("POST", path, body, query=query)
 
-    def patch(self, path: str, patch: Object | list[Object], content_type: str = MERGE, **query: str) -> Object:
+    def patch(self, path: str, patch: Object | Sequence[Object], content_type: str = MERGE, **query: str) -> Object:
         """Patch an object; a JSON merge patch unless said otherwise."""
         return self._request("PATCH", path, patch, content_type, query)
 
@@ -277,7 +277,7 @@ def _split(path: str) -> tuple[str, str]:
     """A collection's path and an object's name, or ``""`` for a collection."""
     parts = path.strip("/").split("/")
     rest = parts[2:] if parts[0] == "api" else parts[3:]
-    in_namespace = rest[0] == "namespaces" and len(rest) > 2  # noqa: PLR2004 - namespaces/NAME/RESOURCE
+    in_namespace = rest[0] == "namespaces" and len(rest) > 2
     depth = len(rest) - 2 if in_namespace else len(rest)
     return (path, "") if depth == 1 else (path.rpartition("/")[0], parts[-1])
 

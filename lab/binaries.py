@@ -1,7 +1,7 @@
 """The control plane's programs: named by the user, found in the cache, or built from the Go modules.
 
-Order: the directory in KUBEBUILDER_ASSETS (taken as it is), then the user's cache, then a build from lab/kube/go.mod, whose
-go.sum says what every module must hash to. What was built is cached with its SHA-256 and checked at every use.
+Order: the directory in KUBEBUILDER_ASSETS (taken as it is), then the user's cache, then a build from lab/kube/go.mod,
+whose go.sum says what every module must hash to. What was built is cached with its SHA-256 and checked at every use.
 Nothing is downloaded but Go modules, by the `go` command.
 """
 
@@ -112,8 +112,8 @@ def _locked(root: Path) -> Iterator[None]:
 
 
 def _binaries(folder: Path, crds: Path) -> Binaries:
-    paths = [folder / name for name in PACKAGES]
-    return Binaries(*paths, gateway_crds=crds)
+    etcd, api_server, manager, scheduler, kubectl = (folder / name for name in PACKAGES)
+    return Binaries(etcd, api_server, manager, scheduler, kubectl, crds)
 
 
 def _named(folder: Path, crds: Path) -> Binaries:
@@ -163,7 +163,7 @@ def _sums(folder: Path) -> dict[str, str]:
     if not path.exists():
         return {}
     lines = (line.split() for line in path.read_text().splitlines())
-    return {parts[1]: parts[0] for parts in lines if len(parts) == 2}  # noqa: PLR2004 - the format of sha256sum
+    return {parts[1]: parts[0] for parts in lines if len(parts) == 2}
 
 
 def _write_sums(folder: Path, sums: dict[str, str]) -> None:
@@ -191,8 +191,8 @@ def _go(arguments: list[str], what: str) -> str:
     if done.returncode != 0:
         said = "\n".join((done.stderr or done.stdout).strip().splitlines()[-12:])
         raise BinaryError(
-            f"cannot {what}: `go {arguments[0]}` said\n{said}\nIf it cannot reach a Go module proxy, set GOPROXY, or build "
-            f"elsewhere and set {ENV_ASSETS} to the directory of the programs"
+            f"cannot {what}: `go {arguments[0]}` said\n{said}\nIf it cannot reach a Go module proxy, set GOPROXY, or "
+            f"build elsewhere and set {ENV_ASSETS} to the directory of the programs"
         )
     return done.stdout
 
@@ -208,7 +208,8 @@ def _gateway_crds(root: Path, fetching: Callable[[], None]) -> Path:
     module = json.loads(_go(["mod", "download", "-json", _GATEWAY_MODULE], f"download {_GATEWAY_MODULE}"))
     if module["Sum"] != _GATEWAY_SUM:
         raise BinaryError(
-            f"{_GATEWAY_MODULE} has the hash {module['Sum']}, not {_GATEWAY_SUM}: the module proxy (GOPROXY) serves something else"
+            f"{_GATEWAY_MODULE} has the hash {module['Sum']}, not {_GATEWAY_SUM}: "
+            "the module proxy (GOPROXY) serves something else"
         )
     with tempfile.TemporaryDirectory(dir=root, prefix=".crds-") as fresh:
         copy = Path(fresh) / "copy"

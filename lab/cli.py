@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from lab import closed
+from lab.binaries import Binaries, find
+
+if TYPE_CHECKING:
+    from lab.world import World
 
 _PASS_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+_END = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+_KUBECONFIG = closed.RUN / "kubeconfig"
+_NAME = click.option("--name", default="lab", show_default=True, help="Which lab.")
 
 
 @click.group()
@@ -21,9 +33,107 @@ def lab() -> None:
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def run(name: str | None, command: tuple[str, ...]) -> None:
     """Run COMMAND in a fresh closed world, and end all that it leaves behind; its exit code is this one's."""
+    prepare()
     closed.enter(list(command), name)
 
 
-def again(*arguments: str) -> list[str]:
-    """This program with other arguments."""
-    return [sys.executable, "-m", "cli.main", *arguments]
+@lab.command()
+@_NAME
+@click.option("--nodes", default=2, show_default=True, type=click.IntRange(1, 9), help="How many nodes.")
+@click.option(
+    "--controllers", default=1, show_default=True, type=click.IntRange(0, 5), help="Replicas of the controller."
+)
+@click.option(
+    "--network",
+    "networks",
+    multiple=True,
+    default=("blue-network", "red-network"),
+    show_default=True,
+    help="A network beside `default`; may be repeated.",
+)
+def up(name: str, nodes: int, controllers: int, networks: tuple[str, ...]) -> None:
+    """Start a lab and keep it until Ctrl-C; work in it from other terminals."""
+    if not closed.is_closed():
+        prepare()
+        closed.enter([sys.executable, "-m", "cli.main", *sys.argv[1:]], name)
+    from lab.world import World  # noqa: PLC0415 - of this module's commands only this one needs it
+
+    everything = ("default", *networks)
+    state = closed.RUN / "lab"
+    with World(nodes=nodes, networks=everything, controllers=controllers, binaries=find(), state=state) as world:
+        click.echo(_welcome(world, name))
+        signal.pthread_sigmask(signal.SIG_BLOCK, _END)
+        signal.sigwait(_END)
+        click.echo("\nending the lab")
+
+
+@lab.command("exec", context_settings=_PASS_ON)
+@_NAME
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def execute(name: str, command: tuple[str, ...]) -> None:
+    """Run COMMAND inside a running lab: kubectl, ip, tcpdump, ping, anything."""
+    _inside(name, list(command))
+
+
+@lab.command()
+@_NAME
+def shell(name: str) -> None:
+    """Open a shell inside a running lab."""
+    bash = shutil.which("bash")
+    _inside(name, [bash, "--norc", "-i"] if bash else ["sh", "-i"])
+
+
+@lab.command()
+@_NAME
+def status(name: str) -> None:
+    """Show a running lab's nodes, Pods and routes."""
+    click.echo(f"lab {name!r} runs, its init is process {closed.find(name)}")
+    _inside(name, ["kubectl", "get", "nodes,pods,gkeiproutes", "--all-namespaces", "--output=wide"])
+
+
+def _inside(name: str, command: list[str]) -> NoReturn:
+    path = f"{find().kubectl.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    closed.join(name, command, {"KUBECONFIG": str(_KUBECONFIG), "PATH": path, "PS1": f"{name}# "})
+
+
+def prepare() -> Binaries:
+    """Find the control plane's programs, or build them under a progress bar.
+
+    To be called before a closed world is entered: no module can be downloaded inside it.
+    """
+    from rich import progress as bars  # noqa: PLC0415 - 60 ms, and seldom needed
+    from rich.console import Console  # noqa: PLC0415
+
+    text, clock = bars.TextColumn("{task.description}"), bars.TimeElapsedColumn()
+    columns = (bars.SpinnerColumn(), text, bars.BarColumn(), bars.MofNCompleteColumn(), clock)
+    bar = bars.Progress(*columns, console=Console(stderr=True))
+    task = bar.add_task("", total=None)
+
+    def show(what: str, done: int, of: int) -> None:
+        if not bar.live.is_started:
+            bar.console.print("The control plane is built from source; this takes some minutes, once.")
+            bar.start()
+        bar.update(task, description=what, completed=done, total=of)
+
+    try:
+        return find(show)
+    finally:
+        bar.stop()
+
+
+def _welcome(world: World, name: str) -> str:
+    option = "" if name == "lab" else f" --name {name}"
+    me = Path(sys.executable).with_name("holdfast")
+    blue = world.networks.names[-1] if len(world.networks.names) < 3 else world.networks.names[1]
+    return f"""The lab is up ({world.started_in_s:.1f} s): {len(world.nodes)} nodes, networks {", ".join(world.networks.names)}.
+Logs: {world.logs} (inside the lab). Work in it from another terminal:
+
+    {me} lab shell{option}
+    {name}# kubectl apply -f examples/seed/
+    {name}# kubectl get gkeiproutes,pods -A -o wide
+    {name}# ip netns                                   # one per Pod, node, client, and the switch
+    {name}# ip netns exec switch tcpdump -nei sw{world.networks.number(blue)} arp
+    {name}# ip netns exec client-{blue} ping 34.123.10.1
+
+or run a single command: {me} lab exec{option} -- kubectl get pods -A
+Ctrl-C here ends everything."""

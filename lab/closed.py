@@ -50,7 +50,7 @@ def require() -> None:
     """
     if not is_closed():
         raise ClosedWorldError(
-            "this needs the closed world: run it as `holdfast lab run -- COMMAND` (`make test` does)"
+            "this needs the closed world: run it as `holdfast lab run -- COMMAND`, as `make test` does"
         )
 
 
@@ -124,7 +124,7 @@ def join(name: str, argv: list[str], env: dict[str, str]) -> NoReturn:
     init = find(name)
     users = [] if _user_namespace(init) == _user_namespace(os.getpid()) else ["--user", "--preserve-credentials"]
     spaces = ["--target", str(init), *users, "--mount", "--net", "--pid"]
-    command = ["nsenter", *spaces, f"--wdns={Path.cwd()}", "--", *argv]
+    command = ["nsenter", *spaces, "--", "env", f"--chdir={Path.cwd()}", *argv]
     os.execvpe(command[0], command, {**os.environ, **env, ENV_CLOSED: "1"})  # noqa: S606 - a fixed program
 
 

@@ -109,7 +109,7 @@ class ControlPlane:
     def wait_ready(self, timeout_s: float = _START_S) -> Api:
         """Wait until the API server says that it is ready.
 
-        It has no event for this, and so it is asked, at short intervals; the same for a certificate that is not yet there.
+        It has no event for this, and so it is asked, at short intervals; so is its certificate's file.
         """
         deadline = time.monotonic() + timeout_s
         said, api = "it has made no certificate", None
@@ -126,9 +126,8 @@ class ControlPlane:
             else:
                 return api
             time.sleep(_ASK_AGAIN_S)
-        raise ServiceError(
-            f"kube-apiserver was not ready after {timeout_s:g} s ({said}); its log: {self.api_server.log}\n{self.api_server.tail()}"
-        )
+        log = f"its log: {self.api_server.log}\n{self.api_server.tail()}"
+        raise ServiceError(f"kube-apiserver was not ready after {timeout_s:g} s ({said}); {log}")
 
     def stop(self) -> None:
         """End everything at once: nothing of it is to be kept."""

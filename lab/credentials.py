@@ -1,7 +1,7 @@
 """Who may speak to the API server: a static token per component, and kubeconfig files.
 
 The API server signs its own certificate, which is also the CA; its key also signs service account tokens (a lab
-needs no second one, and no openssl). Nodes have a real kubelet's user and group, so that they may do what a kubelet may.
+needs no second one, and no openssl). Nodes have a kubelet's user and group, so that they may do what a kubelet may.
 """
 
 from __future__ import annotations

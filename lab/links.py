@@ -34,7 +34,7 @@ def create(name: str) -> None:
 
 
 def delete(name: str) -> None:
-    """Remove a named network namespace and its links, as soon as no process is in it; nothing happens if there is none."""
+    """Remove a named network namespace, with its links once no process is in it; nothing happens if there is none."""
     with contextlib.suppress(FileNotFoundError):
         netns.remove(name)
 

@@ -1,8 +1,8 @@
 """The lab's cables: the switch with a bridge per network, the control plane's and the controllers' places on it, nodes.
 
 Addresses: network k is 10.(200+k).0.0/16; node N's Pods have 10.20k.N.10 and more, clients 10.20k.0.100, the API server
-10.200.0.1. This process reaches the API server over a cable of its own (`lab0`), so that what a test asks never shows on
-the Pods' networks, and what is done to these never cuts a test off.
+10.200.0.1. This process reaches the API server over a cable of its own (`lab0`), so that what a test asks never
+shows on the Pods' networks, and what is done to these never cuts a test off.
 """
 
 from __future__ import annotations

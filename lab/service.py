@@ -12,9 +12,12 @@ import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lab.errors import ServiceError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _STOP_S = 5.0
 # PR_SET_PDEATHSIG fires when the *thread* that started a process ends: so one thread, which lives as long as we do.

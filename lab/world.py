@@ -10,23 +10,30 @@ One World at a time in one closed world. Everything is ended, not kept, when it 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import subprocess
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from lab import closed, install
+from lab import closed, controllers, install, pods
 from lab.control_plane import ControlPlane
-from lab.errors import AlreadyRunning, CommandError
+from lab.errors import AlreadyRunning, CommandError, LabError, WaitTimeout
 from lab.networks import Networks
+from lab.nodes import NodeHandle
+from lab.pods import PodHandle
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from lab.api import Api
     from lab.binaries import Binaries
+    from lab.service import Service
 
 _KUBECTL_S = 60.0
 _PODS_MAY_BE_MADE_S = 20.0
+_NODE_READY_S = 20.0
+_CLIENT = 100
 
 
 class World:
@@ -60,6 +67,9 @@ class World:
         self._node_count = nodes
         self._controller_count = controllers
         self._undo = contextlib.ExitStack()
+        self.nodes: dict[str, NodeHandle] = {}
+        self.controllers: tuple[Service, ...] = ()
+        self.started_in_s = 0.0
 
     def __enter__(self) -> Self:
         """Start everything; ready for Pods when it returns.
@@ -86,11 +96,78 @@ class World:
         undo.callback(self.control_plane.stop)
         bodies = install.manifests(self.binaries.gateway_crds)
         self.api = self.control_plane.start()
-        undo.callback(lambda: self.api.close())
+        undo.callback(self.api.close)
         _link(closed.RUN / "kubeconfig", self.control_plane.admin_kubeconfig)
         install.install(self.api, bodies)
+        self._start_nodes(undo)
+        self.controllers = controllers.start(self, self._controller_count)
+        for controller in self.controllers:
+            undo.callback(controller.kill)
+        for name in self.networks.names:
+            self.networks.host(
+                f"client-{name}", f"client-{self.networks.number(name)}", self.networks.number(name), _CLIENT
+            )
         self.wait_service_account("default")
         self.started_in_s = time.monotonic() - began
+
+    def _start_nodes(self, undo: contextlib.ExitStack) -> None:
+        for _ in range(self._node_count):
+            undo.callback(self._add().service.kill)
+        if importlib.util.find_spec("lab.node") is not None:
+            for name in self.nodes:
+                self._wait_node(name)
+
+    def _add(self) -> NodeHandle:
+        node = NodeHandle(self, len(self.nodes) + 1)
+        self.nodes[node.name] = node
+        node.start()
+        return node
+
+    def _wait_node(self, name: str) -> None:
+        try:
+            self.api.wait(f"/api/v1/nodes/{name}", _is_ready, _NODE_READY_S, f"{name} to be Ready")
+        except WaitTimeout:
+            self.nodes[name].service.check()
+            raise
+
+    # nodes and Pods --------------------------------------------------------------------------------------------
+
+    def add_node(self) -> NodeHandle:
+        """Start one more node, and wait until it is Ready."""
+        node = self._add()
+        self._undo.callback(node.service.kill)
+        self._wait_node(node.name)
+        return node
+
+    def node(self, name: str) -> NodeHandle:
+        """The node of that name.
+
+        Raises:
+            LabError: there is none.
+        """
+        if name not in self.nodes:
+            raise LabError(f"there is no node {name!r} in this lab: it has {', '.join(self.nodes)}")
+        return self.nodes[name]
+
+    def pod(self, namespace: str, name: str) -> PodHandle:
+        """Take hold of a Pod that runs now.
+
+        Raises:
+            LabError: no node runs one of that name.
+        """
+        for node in self.nodes.values():
+            if found := pods.handle(node, namespace, name):
+                return found
+        raise LabError(f"no node of this lab runs a Pod {namespace}/{name} now")
+
+    def pods(self, namespace: str) -> list[PodHandle]:
+        """All Pods of a namespace that run now."""
+        return [
+            PodHandle(namespace, record["name"], record["uid"], record["netns"], node)
+            for node in self.nodes.values()
+            for record in node.pods()
+            if record["namespace"] == namespace
+        ]
 
     # the API ---------------------------------------------------------------------------------------------------
 
@@ -130,6 +207,11 @@ class World:
         """Wait until the controller manager has made a namespace's `default` service account."""
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts/default"
         self.api.wait(path, bool, _PODS_MAY_BE_MADE_S, f"the service account default of namespace {namespace}")
+
+
+def _is_ready(body: dict[str, Any] | None) -> bool:
+    conditions = (body or {}).get("status", {}).get("conditions") or []
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
 
 
 def _claim(undo: contextlib.ExitStack) -> None:

@@ -20,6 +20,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("lab") and not closed.is_closed():
         pytest.fail(
-            "lab tests build networks and run only in a closed world: use `make test`, or `holdfast lab run -- pytest tests/lab`",
+            "lab tests build networks and run only in a closed world: use `make test`, or "
+            "`holdfast lab run -- pytest tests/lab`",
             pytrace=False,
         )
