@@ -178,7 +178,7 @@ def _unwatched(world: World, namespace: str) -> str:
     return f"{_routes(namespace)}/r"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def quiet(world: World) -> Iterator[World]:
     """The world without its controllers: here the status is written by hand."""
     for controller in world.controllers:
