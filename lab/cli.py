@@ -125,7 +125,8 @@ def _welcome(world: World, name: str) -> str:
     option = "" if name == "lab" else f" --name {name}"
     me = Path(sys.executable).with_name("holdfast")
     blue = world.networks.names[-1] if len(world.networks.names) < 3 else world.networks.names[1]
-    return f"""The lab is up ({world.started_in_s:.1f} s): {len(world.nodes)} nodes, networks {", ".join(world.networks.names)}.
+    networks = ", ".join(world.networks.names)
+    return f"""The lab is up ({world.started_in_s:.1f} s): {len(world.nodes)} nodes, networks {networks}.
 Logs: {world.logs} (inside the lab). Work in it from another terminal:
 
     {me} lab shell{option}

@@ -85,8 +85,8 @@ def _door(name: str) -> socket.socket:
         door.bind(_door_name(name))
     except OSError as error:
         raise AlreadyRunning(
-            f"a lab called {name!r} runs already: work in it with `holdfast lab shell --name {name}`, end it with Ctrl-C "
-            "where it was started, or start another with `--name`"
+            f"a lab called {name!r} runs already: work in it with `holdfast lab shell --name {name}`, end it with "
+            "Ctrl-C where it was started, or start another with `--name`"
         ) from error
     door.listen()
     return door

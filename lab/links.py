@@ -68,7 +68,7 @@ class Links:
 
     def bridge(self, name: str, mac: str | None = None) -> None:
         """Make a bridge that forwards at once, without spanning tree, and bring it up."""
-        # a fixed address where one is given: else the bridge takes the lowest port's, which changes as ports come and go
+        # a fixed address where one is given: else it takes the lowest port's, which changes as ports come and go
         address = {"address": mac} if mac else {}
         with self._doing(f"add bridge {name}"):
             self._route.link(

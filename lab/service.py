@@ -96,6 +96,22 @@ class Service:
         """SIGCONT."""
         os.kill(self.pid, signal.SIGCONT)
 
+    def wait(self, timeout_s: float) -> int:
+        """Wait for its end by itself.
+
+        Returns:
+            Its exit code.
+
+        Raises:
+            ServiceError: it goes on.
+        """
+        if self._process is None:
+            raise ServiceError(f"{self.name} was never started")
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired as error:
+            raise ServiceError(f"{self.name} still runs after {timeout_s:g} s") from error
+
     def check(self) -> None:
         """Refuse to go on when it has ended.
 

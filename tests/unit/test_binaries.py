@@ -1,0 +1,152 @@
+"""Where the control plane's programs come from, and what is said when they cannot; `go` is a script, as a build takes long."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lab import binaries
+from lab.binaries import PACKAGES, find
+from lab.errors import BinaryError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CRDS = "gateway-api-v1.6.3"
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache, but for the definitions; nothing is named by the user, and there is no `go`."""
+    monkeypatch.delenv(binaries.ENV_ASSETS, raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path / "path"))
+    (tmp_path / "path").mkdir()
+    (tmp_path / "cache" / CRDS).mkdir(parents=True)
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def go(tmp_path, cache):
+    """A `go` that builds: it writes down its arguments and makes the file after `-o`."""
+    assert cache
+    return _script(
+        tmp_path / "path" / "go",
+        """
+        import pathlib, sys
+        log = pathlib.Path(__file__).with_suffix(".log")
+        log.open("a").write(sys.argv[-1] + "\\n")
+        out = pathlib.Path(sys.argv[sys.argv.index("-o") + 1])
+        out.write_text("built from " + sys.argv[-1])
+        out.chmod(0o755)
+        """,
+    )
+
+
+def _script(path: Path, code: str) -> Path:
+    lines = [line.removeprefix("        ") for line in code.strip("\n").splitlines()]
+    path.write_text("\n".join([f"#!{sys.executable}", *lines]) + "\n")
+    path.chmod(0o755)
+    return path
+
+
+def _built(go: Path) -> list[str]:
+    log = go.with_suffix(".log")
+    return log.read_text().splitlines() if log.exists() else []
+
+
+def test_everything_is_built_once_and_told(cache, go):
+    told = []
+    found = find(lambda *step: told.append(step), cache)
+    assert found.kubectl == cache / "bin" / "kubectl"
+    assert found.gateway_crds == cache / CRDS
+    assert _built(go) == list(PACKAGES.values())
+    assert told == [(f"building {name}", done, 6) for done, name in enumerate(PACKAGES, start=1)]
+    find(cache=cache)
+    assert _built(go) == list(PACKAGES.values())
+
+
+def test_sums_are_kept_as_sha256sum_writes_them(cache, go):
+    assert go
+    find(cache=cache)
+    checked = ["/usr/bin/sha256sum", "--check", "--strict", "SHA256SUMS"]
+    subprocess.run(checked, cwd=cache / "bin", check=True, capture_output=True)
+
+
+def test_a_damaged_program_is_built_again(cache, go):
+    find(cache=cache)
+    damaged = cache / "bin" / "kube-scheduler"
+    damaged.write_text("built from something else")
+    find(cache=cache)
+    assert _built(go)[len(PACKAGES) :] == [PACKAGES["kube-scheduler"]]
+    assert damaged.read_text() == f"built from {PACKAGES['kube-scheduler']}"
+
+
+def test_a_damaged_program_without_go_is_removed_and_named(cache, go):
+    find(cache=cache)
+    go.unlink()
+    damaged = cache / "bin" / "etcd"
+    damaged.write_bytes(b"\0")
+    with pytest.raises(BinaryError, match=r"bin/etcd is not what was built .* Install Go"):
+        find(cache=cache)
+    assert not damaged.exists()
+
+
+def test_a_program_of_unknown_origin_is_not_trusted(cache, go):
+    (cache / "bin").mkdir()
+    (cache / "bin" / "etcd").write_text("left by somebody")
+    find(cache=cache)
+    assert PACKAGES["etcd"] in _built(go)
+
+
+def test_neither_programs_nor_go(cache):
+    with pytest.raises(BinaryError, match=r"Install Go 1\.24 or later .* KUBEBUILDER_ASSETS"):
+        find(cache=cache)
+
+
+def test_a_build_that_fails_says_what_go_said_and_leaves_nothing(tmp_path, cache):
+    _script(
+        tmp_path / "path" / "go",
+        """
+        import sys
+        sys.exit("dial tcp: lookup modules.invalid: no such host")
+        """,
+    )
+    with pytest.raises(BinaryError, match=r"(?s)cannot build etcd.*no such host.*GOPROXY"):
+        find(cache=cache)
+    assert list((cache / "bin").iterdir()) == []
+
+
+def test_definitions_with_another_hash_are_refused(tmp_path, cache):
+    (cache / CRDS).rmdir()
+    _script(
+        tmp_path / "path" / "go",
+        """
+        print('{"Sum": "h1:other", "Dir": "/nowhere"}')
+        """,
+    )
+    with pytest.raises(BinaryError, match="h1:other"):
+        find(cache=cache)
+
+
+def test_what_the_user_names_is_taken(tmp_path, cache, monkeypatch):
+    named = tmp_path / "named"
+    named.mkdir()
+    monkeypatch.setenv(binaries.ENV_ASSETS, str(named))
+    for name in PACKAGES:
+        _script(named / name, "        pass")
+    assert find(cache=cache).kube_apiserver == named / "kube-apiserver"
+
+
+def test_what_the_user_names_must_be_complete(tmp_path, cache, monkeypatch):
+    monkeypatch.setenv(binaries.ENV_ASSETS, str(tmp_path))
+    with pytest.raises(BinaryError, match=r"has no etcd, .*kubectl: put them there, or unset KUBEBUILDER_ASSETS"):
+        find(cache=cache)
+
+
+def test_a_cache_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BinaryError, match="XDG_CACHE_HOME"):
+        find(cache=tmp_path / "file" / "cache")
