@@ -85,6 +85,14 @@ def test_immutable(world: World, kube_namespace: str, spec: dict[str, Any]) -> N
     assert f"{next(iter(spec))} is immutable: delete the route and make a new one" in str(caught.value)
 
 
+def test_applied_again_is_no_change(world: World, kube_namespace: str) -> None:
+    # kubectl sends the lists again, without the defaults that the server has filled in
+    text = yaml.safe_dump(_route())
+    for _ in range(2):
+        world.kubectl("apply", "-n", kube_namespace, "-f", "-", stdin=text)
+    assert world.api.get(f"{_routes(kube_namespace)}/r")["metadata"]["generation"] == 1
+
+
 def test_addresses_and_selector_are_mutable(world: World, kube_namespace: str) -> None:
     world.api.create(_routes(kube_namespace), _route())
     spec = {"addresses": _addresses(16), "podSelector": {"matchExpressions": [{"key": "app", "operator": "Exists"}]}}
