@@ -110,6 +110,7 @@ class Api:
         self._authority = parts.netloc
         self._token = token
         self._idle: list[_Connection] = []
+        self._written = asyncio.Event()
         self._tls: ssl.SSLContext | None = None
         if parts.scheme == "https":
             self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -157,7 +158,16 @@ class Api:
         self._keep(connection)
         if code >= 300:
             raise _refusal(what, code, answer)
+        if method != "GET":
+            self._written.set()
+            self._written = asyncio.Event()
         return answer
+
+    async def pause(self, longest_s: float) -> None:
+        """Wait before trying again: so long, or until a write succeeds, which says that the server is back."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(longest_s):
+                await self._written.wait()
 
     async def watch(self, path: str, *, timeout_s: float) -> AsyncGenerator[tuple[str, bytes], None]:
         """Watch: give (type, object as JSON) until the server ends it.

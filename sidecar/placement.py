@@ -50,6 +50,7 @@ class Placement:
         self._journal = journal
         self._addresses = Addresses()
         self._lock = asyncio.Lock()
+        self._fence: KernelFence | None = None
         self._fence = self._open_fence()
         self._announced: set[str] = set()
         self._fenced: dict[str, str] = {}
@@ -61,8 +62,14 @@ class Placement:
         try:
             return KernelFence()
         except FenceUnsupported as error:
-            self._journal.tell("fence", f"{error}; only the lifetime of an address ends it")
+            self._give_up_fence(error)
             return None
+
+    def _give_up_fence(self, error: FenceUnsupported) -> None:
+        self._journal.tell("fence", f"{error}; only the lifetime of an address ends it")
+        if self._fence is not None:
+            self._fence.close()
+        self._fence = None
 
     async def adopt(self) -> None:
         """Find what an earlier self left here: addresses by their mark, deadlines by the name of their table."""
@@ -71,13 +78,12 @@ class Placement:
             try:
                 self._fence.adopt([bare(address) for address in self.placed])
             except FenceUnsupported as error:
-                self._journal.tell("fence", f"{error}; only the lifetime of an address ends it")
-                self._fence = None
+                self._give_up_fence(error)
 
     def close(self) -> None:
         """Close all sockets; take the fence away where nothing stands behind it any more."""
+        self._clear_fence()
         if self._fence is not None:
-            self._fence.adopt([bare(address) for address in self.placed])
             self._fence.close()
         self.wire.close()
         self._addresses.close()
@@ -127,8 +133,7 @@ class Placement:
         try:
             self._fence.prepare({bare(address): link.name for address, link in places.items()})
         except FenceUnsupported as error:
-            self._journal.tell("fence", f"{error}; only the lifetime of an address ends it")
-            self._fence = None
+            self._give_up_fence(error)
 
     async def _places(self, entry: RouteEntry, problems: dict[str, str]) -> dict[str, Link]:
         places: dict[str, Link] = {}
@@ -244,14 +249,26 @@ class Placement:
             gone = {address: name for address, name in self._fenced.items() if address not in self.placed}
             for address in gone:
                 del self._fenced[address]
-            if self._fence is not None and gone:
+            if self._fence is None or not gone:
+                return
+            try:
                 self._fence.lift({bare(address): name for address, name in gone.items()})
+            except KernelRefused as error:
+                # nothing stands behind it: the Pod only cannot reach these addresses on other hosts
+                self._journal.tell("fence", f"{error}; remove it by `nft delete table netdev holdfast`")
 
     async def retire(self) -> None:
         """Take away the chains of addresses that do not stand, when a route has left; those in use come again."""
         async with self._lock:
-            if self._fence is not None:
-                self._fence.adopt([bare(address) for address in self.placed])
+            self._clear_fence()
+
+    def _clear_fence(self) -> None:
+        if self._fence is None:
+            return
+        try:
+            self._fence.adopt([bare(address) for address in self.placed])
+        except KernelRefused as error:
+            self._journal.tell("fence", f"{error}; remove it by `nft delete table netdev holdfast`")
 
     def announce(self, addresses: Iterable[str]) -> None:
         """Send both gratuitous forms for each address, now."""

@@ -87,7 +87,7 @@ class ObjectWatch:
             self._failures += 1
             # jitter over the whole pause: whoever lost the same server does not return in step
             pause_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(self._failures - 1, 10))
-            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - not for secrets
+            await self._api.pause(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - not for secrets
 
     async def _watch_once(self) -> None:
         timeout_s = random.randint(*SERVER_TIMEOUT_S)  # noqa: S311 - not for secrets

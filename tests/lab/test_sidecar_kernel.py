@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ctypes
 import errno
+import io
 import json
 import os
 import select
@@ -19,15 +20,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from contract.assignment import AddressEntry, RouteEntry
+from contract.names import Handover
+from contract.report import Fence
 from lab import links
 from lab.links import Links
 from sidecar.addresses import Addresses, lifetime_s
 from sidecar.clock import StepAlarm, boottime, realtime_ns
-from sidecar.errors import InterfaceMissing, KernelRefused
-from sidecar.fence import Fence
+from sidecar.errors import FenceUnsupported, InterfaceMissing, KernelRefused
+from sidecar.events import Configure, Prepared, Unprepared
+from sidecar.fence import Fence as KernelFence
 from sidecar.frames import Claim, arp_reply, arp_request
 from sidecar.links import Monitor, Wire, set_arp_announce
 from sidecar.netlink import NetlinkSocket
+from sidecar.placement import Placement
+from sidecar.report import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,7 +85,7 @@ def cable():
 @pytest.fixture
 def fence(cable):  # noqa: ARG001 - the namespace is its ground
     with inside(POD):
-        fence = Fence()
+        fence = KernelFence()
     yield fence
     fence.close()
 
@@ -277,7 +284,7 @@ def test_preparing_does_not_touch_an_earlier_selfs_deadline(fence):
 def test_a_restarted_agent_keeps_what_stands_and_clears_the_rest(fence):
     fence.until({ADDRESS: "eth0", OTHER: "eth0"}, time.time_ns() + 60 * S)
     with inside(POD):
-        again = Fence()
+        again = KernelFence()
     again.adopt([OTHER])
     assert sorted(again.chains()) == [f"in-{OTHER}-eth0", f"out-{OTHER}-eth0"]
     assert rule_count() == 8
@@ -480,3 +487,145 @@ def test_the_capabilities_that_are_missing_are_named(cable):  # noqa: ARG001
         done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=20)
     assert done.returncode != 0
     assert "needs the capability NET_ADMIN" in done.stderr
+
+
+# Placement: the order of things, and what the report says --------------------------------------------------------
+
+
+def entry(*items: tuple[str, str | None]) -> RouteEntry:
+    found = tuple(AddressEntry(f"{address}/32", interface) for address, interface in items)
+    return RouteEntry("r", "holdfast-r", Handover.EXCLUSIVE, found)
+
+
+def placing(test):
+    """Run a test with a Placement inside the Pod."""
+
+    async def run():
+        with inside(POD):
+            placement = Placement(Journal(io.StringIO()))
+            try:
+                await placement.adopt()
+                await test(placement)
+            finally:
+                placement.close()
+
+    asyncio.run(run())
+
+
+def for_s(route: RouteEntry, seconds: float) -> Configure:
+    return Configure(route, boottime() + seconds)
+
+
+def states(event) -> list[str]:
+    return [report.state for report in event.reports]
+
+
+def test_configured_means_fenced_standing_and_announced(cable, tap):
+    own = mac(cable[0])
+    route = entry((ADDRESS, "eth0"), (OTHER, None))
+
+    async def test(placement):
+        assert await placement.prepare(route) == Prepared(Fence.DEADLINE)
+        done = await placement.configure(for_s(route, 5), frozenset())
+        assert done.present == {f"{ADDRESS}/32", f"{OTHER}/32"}
+        assert states(done) == ["announced", "announced"]
+        assert [report.interface for report in done.reports] == ["eth0", "eth0"]
+        assert rule_count() == 16
+        heard = [frame for _, frame in tap.frames(1.0) if frame[12:14] == b"\x08\x06"]
+        assert {arp_request(own, ADDRESS), arp_reply(own, OTHER)} <= set(heard)
+        again = await placement.configure(for_s(route, 5), done.present)
+        assert again == done
+        assert not [frame for _, frame in tap.frames(0.05) if frame[12:14] == b"\x08\x06"], "renewed, not announced"
+        removed = await placement.remove(done.present)
+        assert removed.present == frozenset()
+        assert shown() is None
+        await placement.lift()
+        assert rule_count() == 0
+
+    placing(test)
+
+
+def test_an_address_of_somebody_else_is_left_alone_and_the_others_go_on(cable):
+    pod, _ = cable
+    pod.address("eth0", f"{ADDRESS}/32")
+    route = entry((ADDRESS, "eth0"), (OTHER, "eth0"))
+
+    async def test(placement):
+        done = await placement.configure(for_s(route, 5), frozenset())
+        assert done.present == {f"{OTHER}/32"}
+        assert states(done) == ["failed", "announced"]
+        assert "is not ours" in done.reports[0].message
+        await placement.remove(frozenset({f"{ADDRESS}/32", f"{OTHER}/32"}))
+        assert shown()["valid_life_time"] == 2**32 - 1
+
+    placing(test)
+
+
+def test_what_cannot_be_fenced_is_not_configured(cable, monkeypatch):  # noqa: ARG001
+    route = entry((ADDRESS, "eth0"))
+
+    def refuse(*_):
+        raise KernelRefused("no memory", errno.ENOMEM)
+
+    async def test(placement):
+        await placement.prepare(route)
+        monkeypatch.setattr(placement._fence, "until", refuse)
+        done = await placement.configure(for_s(route, 5), frozenset())
+        assert done.present == frozenset()
+        assert states(done) == ["failed"]
+        assert "cannot be fenced" in done.reports[0].message
+        assert shown() is None
+
+    placing(test)
+
+
+def test_on_a_kernel_without_deadline_rules_the_lifetime_is_the_fence(cable, monkeypatch):  # noqa: ARG001
+    route = entry((ADDRESS, "eth0"))
+
+    def refuse(*_):
+        raise FenceUnsupported("not supported", errno.EOPNOTSUPP)
+
+    async def test(placement):
+        monkeypatch.setattr(placement._fence, "prepare", refuse)
+        assert await placement.prepare(route) == Prepared(Fence.LIFETIME)
+        done = await placement.configure(for_s(route, 5.4), frozenset())
+        assert done.fence == Fence.LIFETIME
+        assert shown()["valid_life_time"] == 5, "rounded down: the guard time covers only its lateness"
+        short = await placement.configure(for_s(route, 0.5), done.present)
+        assert "too short" in short.reports[0].message
+
+    placing(test)
+
+
+def test_an_address_moves_when_its_interface_changes(cable):  # noqa: ARG001
+    async def test(placement):
+        ip("link", "add", "eth1", "up", "type", "veth", "peer", "eth2")
+        ip("link", "set", "eth2", "up")
+        before = await placement.configure(for_s(entry((ADDRESS, "eth0")), 5), frozenset())
+        await placement.refresh()
+        await placement.configure(for_s(entry((ADDRESS, "eth1")), 5), before.present)
+        assert shown() is None
+        await placement.refresh()
+        assert placement.placed == {f"{ADDRESS}/32": placement.links["eth1"].index}
+
+    placing(test)
+
+
+def test_a_deadline_that_has_passed_configures_nothing(cable):  # noqa: ARG001
+    async def test(placement):
+        done = await placement.configure(for_s(entry((ADDRESS, "eth0")), -0.001), frozenset())
+        assert done.present == frozenset()
+        assert shown() is None
+
+    placing(test)
+
+
+def test_what_cannot_be_prepared_says_why_for_each_address(cable):  # noqa: ARG001
+    async def test(placement):
+        told = await placement.prepare(entry((ADDRESS, "eth7"), (OTHER, "eth0")))
+        assert isinstance(told, Unprepared)
+        assert states(told) == ["failed", "failed"]
+        assert "no interface eth7 (it has: eth0)" in told.reports[0].message
+        assert "waits: another address" in told.reports[1].message
+
+    placing(test)

@@ -262,3 +262,17 @@ def test_leaving_a_watch_closes_its_connection():
             await asyncio.wait_for(server.closed.wait(), TIMEOUT_S)
 
     run(test)
+
+
+def test_a_pause_ends_early_when_a_write_has_come_through():
+    async def test():
+        async with serving(answer(200), answer(200)) as (_, api):
+            waiting = asyncio.create_task(api.pause(TIMEOUT_S * 10))
+            await asyncio.sleep(0)
+            await api.request("GET", "/x", timeout_s=TIMEOUT_S)
+            assert not waiting.done()
+            await api.request("PATCH", "/x", b"{}", timeout_s=TIMEOUT_S)
+            await asyncio.wait_for(waiting, TIMEOUT_S)
+            await api.pause(0.01)
+
+    run(test)
