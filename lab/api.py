@@ -45,7 +45,7 @@ class Api:
             token: the user's bearer token.
         """
         self._server = server
-        self._ca_file = ca_file
+        self.ca_file = ca_file
         self._token = token
         self._tls = ssl.create_default_context(cafile=str(ca_file))
         self._idle: list[http.client.HTTPSConnection] = []
@@ -54,7 +54,7 @@ class Api:
 
     def as_token(self, token: str) -> Api:
         """The same server as another user; closed with this one."""
-        other = Api(self._server, self._ca_file, token)
+        other = Api(self._server, self.ca_file, token)
         self._others.append(other)
         return other
 
