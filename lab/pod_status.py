@@ -62,7 +62,7 @@ def status(pod: dict[str, Any], now: Now, stamp: str, host: str) -> dict[str, An
 
 def _condition(pod: dict[str, Any], kind: str, truth: bool, stamp: str) -> dict[str, Any]:  # noqa: FBT001 - a value
     value = "True" if truth else "False"
-    before = next((c for c in pod.get("status", {}).get("conditions", []) if c["type"] == kind), {})
+    before: dict[str, Any] = next((c for c in pod.get("status", {}).get("conditions", []) if c["type"] == kind), {})
     since = before.get("lastTransitionTime") if before.get("status") == value else None
     condition = {"type": kind, "status": value, "lastTransitionTime": since or stamp}
     if kind in ("Ready", "ContainersReady") and not truth:

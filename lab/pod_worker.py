@@ -1,7 +1,7 @@
 """One Pod on one node, in a thread of its own: start, probe, restart, stop, in the kubelet's order.
 
-Start: network, service account, sidecar (a native one: started before the app), app. Stop: app, then sidecar, each with SIGTERM and
-what is left of the grace period; then the network goes and the API is told. A container that ends is started again at
+Start: network, service account, sidecar (a native one: started before the app), app. Stop: app, then sidecar, each
+with SIGTERM and what is left of the grace period; then the network goes and the API is told. A container that ends is started again at
 once, then after 1 s, 2 s and so on up to 10 s: a kubelet's back-off, on a shorter scale.
 """
 
