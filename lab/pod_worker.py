@@ -1,8 +1,8 @@
 """One Pod on one node, in a thread of its own: start, probe, restart, stop, in the kubelet's order.
 
 Start: network, service account, sidecar (a native one: started before the app), app. Stop: app, then sidecar, each
-with SIGTERM and what is left of the grace period; then the network goes and the API is told. A container that ends is started again at
-once, then after 1 s, 2 s and so on up to 10 s: a kubelet's back-off, on a shorter scale.
+with SIGTERM and what is left of the grace period; then the network goes and the API is told. A container that ends is
+started again at once, then after 1 s, 2 s and so on up to 10 s: a kubelet's back-off, on a shorter scale.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 from contract.names import INJECT
 from lab import containers, sandbox
+from lab.capture import CONTROL
 from lab.errors import ApiError, ApiUnreachable, LabError
 from lab.networks import address
 from lab.pod_status import Now, status
+from lab.witness import register
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,6 +51,11 @@ class Node:
     api: Api
     run_dir: Path
     hosts: sandbox.Hosts
+
+    @property
+    def witness(self) -> Path:
+        """Where the world's witness takes registrations of network namespaces."""
+        return self.run_dir.parent.parent / CONTROL
 
 
 class PodWorker:
@@ -123,7 +130,10 @@ class PodWorker:
             self._host = self._node.hosts.take()
         notes = self._pod["metadata"].get("annotations", {})
         self._wanted = sandbox.interfaces(notes, self._node.networks)
-        own = sandbox.make(self._netns, self._node.number, self._host, self._wanted, self._node.networks)
+        sandbox.create(self._netns)
+        if self._node.witness.exists():  # a node may also be run by itself
+            register(self._node.witness, self._netns)
+        own = sandbox.plug(self._netns, self._node.number, self._host, self._wanted, self._node.networks)
         self._now = replace(self._now, address=own, waiting="")
         if notes.get(INJECT) != "false":
             self._new_token()

@@ -10,7 +10,6 @@ import hashlib
 import json
 import threading
 from dataclasses import dataclass
-from typing import Any
 
 from contract.names import DEFAULT_NETWORKS, INTERFACES
 from lab import links
@@ -89,14 +88,18 @@ class Hosts:
             self._free.append(host)
 
 
-def make(netns: str, node: int, host: int, wanted: tuple[Interface, ...], networks: tuple[str, ...]) -> str:
-    """Make a Pod's network namespace on this node (whose namespace this process is in).
+def create(netns: str) -> None:
+    """Make a Pod's network namespace, with nothing in it; one that is left from before goes."""
+    links.delete(netns)
+    links.create(netns)
+
+
+def plug(netns: str, node: int, host: int, wanted: tuple[Interface, ...], networks: tuple[str, ...]) -> str:
+    """Connect a Pod's network namespace to this node, whose own namespace this process is in.
 
     Returns:
         The Pod's address on the default network.
     """
-    links.delete(netns)
-    links.create(netns)
     for place, each in enumerate(wanted):
         number = networks.index(each.network)
         port = f"p{host}-{place}"
@@ -117,8 +120,3 @@ def remove(netns: str, host: int, count: int) -> None:
         for place in range(count):
             here.remove(f"p{host}-{place}")
     links.delete(netns)
-
-
-def describe(asked: tuple[Interface, ...]) -> dict[str, Any]:
-    """As the node's record of a Pod names them."""
-    return {each.name: each.network for each in asked}
