@@ -2,7 +2,8 @@
 
 `python -m lab.node --name node-1 --kubeconfig FILE --run-dir DIR --networks default,blue-network`, one process per
 node in the node's network namespace, with a kubelet's credentials. Pods are followed by a watch; each has a thread of
-its own (`lab.pod_worker`). DIR/control.sock takes one JSON request per connection: ``{"do": "fail-app", "pod": "ns/name"}``.
+its own (`lab.pod_worker`). DIR/control.sock takes one JSON request per connection:
+``{"do": "fail-app", "pod": "ns/name"}``.
 Not here: images, volumes, exec, logs, eviction.
 """
 
