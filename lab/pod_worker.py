@@ -241,6 +241,8 @@ class PodWorker:
         """Write down what runs, for the world (`lab.nodes`)."""
         path = self._node.run_dir / "pods" / f"{self._namespace}_{self._name}.json"
         record = {
+            "namespace": self._namespace,
+            "name": self._name,
             "uid": self._uid,
             "netns": self._netns,
             "sidecar_pid": self._sidecar.pid if self._sidecar else None,
