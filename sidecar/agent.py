@@ -181,7 +181,7 @@ class Agent:
 
     def _clock_news(self) -> None:
         if self._alarm.rang():
-            self._journal.tell("clock", "the wall clock was set; deadlines are written again", at_s=boottime())
+            self._journal.tell("clock", "the wall clock was set; deadlines are written again")
             self._journal.forget("clock")
             self._feed_all(ClockStepped())
 

@@ -112,7 +112,7 @@ class Wire:
                 socket.htons(ETH_P_ARP),
             )
         except PermissionError as error:
-            raise refusal("AF_PACKET socket (the capability is NET_RAW)", errno.EPERM) from error
+            raise refusal("AF_PACKET socket", errno.EPERM, "NET_RAW") from error
         self.listen_for(())
 
     def fileno(self) -> int:

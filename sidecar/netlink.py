@@ -164,8 +164,8 @@ class NetlinkSocket:
             return
 
 
-def refusal(what: str, number: int) -> KernelRefused:
+def refusal(what: str, number: int, capability: str = "NET_ADMIN") -> KernelRefused:
     """Make the error for an errno."""
     if number in (errno.EPERM, errno.EACCES):
-        return NotPermitted(f"{what}: {os.strerror(number)}; the container needs the capability NET_ADMIN", number)
+        return NotPermitted(f"{what}: {os.strerror(number)}; the container needs the capability {capability}", number)
     return KernelRefused(f"{what}: {os.strerror(number)}", number)

@@ -15,7 +15,7 @@ from contract.report import AddressReport, AddressState, Fence
 from sidecar import frames
 from sidecar.addresses import Addresses, Link, lifetime_s
 from sidecar.clock import boottime, realtime_ns
-from sidecar.errors import FenceUnsupported, InterfaceMissing, KernelRefused
+from sidecar.errors import FenceUnsupported, InterfaceMissing, KernelRefused, NotPermitted
 from sidecar.events import Configure, Configured, Prepared, Removed, Unprepared
 from sidecar.fence import Fence as KernelFence
 from sidecar.links import Wire, set_arp_announce
@@ -267,6 +267,8 @@ class Placement:
             return
         try:
             self._fence.adopt([bare(address) for address in self.placed])
+        except NotPermitted:
+            return  # then none of it is ours either; whoever needs the capability says so
         except KernelRefused as error:
             self._journal.tell("fence", f"{error}; remove it by `nft delete table netdev holdfast`")
 

@@ -125,7 +125,7 @@ class Pod:
     process: subprocess.Popen[bytes] | None = None
     runs: int = 0
 
-    def start(self, drain_s: float = 0.5) -> None:
+    def start(self, drain_s: float = 0.5, capabilities: str = "+net_admin,+net_raw") -> None:
         self.runs += 1
         environment = {
             "PATH": os.environ["PATH"],
@@ -136,7 +136,8 @@ class Pod:
             "KUBERNETES_SERVICE_PORT": "6443",
         }
         program = f"{sys.executable} -m sidecar.cli run --source watch --drain-s {drain_s}"
-        script = f"mount --bind {self.folder} {ACCOUNT} && exec {program}"
+        rights = f"setpriv --bounding-set=-all,{capabilities} --inh-caps=-all"
+        script = f"mount --bind {self.folder} {ACCOUNT} && exec {rights} {program}"
         command = ["nsenter", f"--net=/run/netns/{self.netns}", "unshare", "--mount", "sh", "-c", script]
         with (self.folder / f"log.{self.runs}").open("wb") as log:
             self.process = subprocess.Popen(command, env=environment, stderr=log)
@@ -492,3 +493,41 @@ def test_an_address_that_leaves_the_route_leaves_the_interface(stage, held):
     stage.assign(held, SECOND)
     stage.wait(lambda v: "10.2/32" in v.observed and "announced" in v.observed, "the second address")
     assert held.addresses() == {SECOND}
+
+
+@pytest.mark.parametrize(("given", "missing"), [("+net_raw", "NET_ADMIN"), ("+net_admin", "NET_RAW")])
+def test_a_missing_capability_ends_with_4_and_is_named(a, given, missing):
+    a.start(capabilities=given)
+    assert a.ended() == 4
+    assert f"the container needs the capability {missing}" in (a.folder / "log.1").read_text()
+
+
+def test_an_api_server_that_hangs_beyond_the_lease_costs_the_address_and_no_longer(stage, held):
+    server = stage.world.control_plane.api_server
+    renewed = _seconds(stage.lease().renew_time)
+    server.pause()
+    try:
+        last = stage.ear.last_answer(ADDRESS.partition("/")[0], renewed + 2 * DURATION_S)
+    finally:
+        began = time.time()
+        server.resume()
+    # a renewal may have come through between the reading and the pause
+    assert last <= renewed + 4 / 3 * DURATION_S + 0.1
+    at = stage.ear.wait(held.both_forms()[0], began)
+    assert at - began < 1.0
+    stage.wait(lambda v: "announced" in v.observed and _seconds(v.renew_time) >= began, "a renewal")
+    assert held.addresses() == {ADDRESS}
+
+
+def test_a_new_pod_of_the_same_name_is_not_this_one(stage, held):
+    path = f"/api/v1/namespaces/{stage.namespace}/pods"
+    stage.world.api.delete(f"{path}/a", {"gracePeriodSeconds": 0})
+    stage.wait(lambda v: v.holder == "", "the release")
+    assert held.addresses() == set()
+    successor = stage.world.api.create(path, _pod_object("a"))["metadata"]["uid"]
+    stage.assign(Pod(stage, "a", successor, held.netns, held.folder), ADDRESS)
+    before = stage.lease()
+    stage.own(Pod(stage, "a", successor, held.netns, held.folder))
+    after = stage.wait(lambda v: v.owner == successor, "the new owner")
+    assert (after.holder, after.prepared, before.holder) == ("", "", "")
+    assert held.addresses() == set()
