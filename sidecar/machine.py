@@ -108,6 +108,7 @@ class State:
         flight: the action under way.
         reread: something was written of which the outcome is not known.
         write_at_s: not before this time may the Lease be written or read again after a failure.
+        configure_at_s: not before this time are addresses added again after a failure; `remove_at_s`: removed.
         reported_s: when the report was last written.
     """
 
@@ -126,6 +127,7 @@ class State:
     failures: int = 0
     write_at_s: float = 0.0
     configure_at_s: float = 0.0
+    remove_at_s: float = 0.0
     reported_s: float = float("-inf")
     announce_at_s: float | None = None
     announced_s: float = float("-inf")
@@ -237,6 +239,11 @@ def _free_to_write(s: State, now: float) -> bool:
     return now >= s.write_at_s and not s.reread
 
 
+def _free_to_give(s: State, now: float) -> bool:
+    # a removal that failed waits for its next try, and the Lease waits for that
+    return not s.present and _free_to_write(s, now)
+
+
 def _take_due(s: State, now: float) -> bool:
     lease = s.lease
     free = lease is not None and not lease.holder and lease.owner == s.me
@@ -308,7 +315,7 @@ _READ = Row(
 )
 _REMOVE = Row(
     "remove the addresses",
-    lambda s, now: bool(s.present) and now >= s.configure_at_s,
+    lambda s, now: bool(s.present) and now >= s.remove_at_s,
     lambda s, _now: Remove(s.present),
 )
 _WITHDRAW = Row("withdraw: no longer fit to take over", _withdraw_due, _write(Kind.WITHDRAW))
@@ -334,10 +341,10 @@ TABLE: Final[dict[Phase, tuple[Row, ...]]] = {
         _READ,
         Row(
             "hand over to the prepared owner",
-            lambda s, now: bool(s.successor) and _free_to_write(s, now),
+            lambda s, now: bool(s.successor) and _free_to_give(s, now),
             _write(Kind.HAND_OVER),
         ),
-        Row("release", _free_to_write, _write(Kind.RELEASE)),
+        Row("release", _free_to_give, _write(Kind.RELEASE)),
     ),
     Phase.OUSTED: (_REMOVE,),
 }
@@ -369,7 +376,7 @@ def wake_at(s: State, now: float) -> float | None:
     """Say when `Tick` is due if nothing else happens; None: never."""
     times = [s.announce_at_s, s.drain_until_s, s.give_up_s]
     if s.flight is None:
-        times += [s.write_at_s, s.configure_at_s, s.deadline_s]
+        times += [s.write_at_s, s.configure_at_s, s.remove_at_s, s.deadline_s]
         if s.mine and s.base_s is not None:
             times += [_renew_at(s), _report_at(s)]
     return min((at for at in times if at is not None and at > now), default=None)
@@ -439,7 +446,7 @@ def _note_result(
             return _note_configured(done, event, flight, now)
         case Removed(present), Remove():
             retry_s = now + RETRY_FIRST_S if present else now
-            return replace(done, present=present, configure_at_s=retry_s, reports=(), fenced_s=None)
+            return replace(done, present=present, remove_at_s=retry_s, reports=(), fenced_s=None)
     raise IllegalEvent(f"{type(event).__name__} answers nothing: in flight is {flight!r}")
 
 
