@@ -248,6 +248,18 @@ class Snapshot:
         for gateway in parents(old):
             _discard(self.routes_of_gateway, gateway, key)
 
+    def stores(self) -> dict[type[Any], dict[Any, Any]]:
+        """The dictionary of each kind."""
+        return {
+            GatewayClass: self.classes,
+            Gateway: self.gateways,
+            Route: self.routes,
+            Network: self.networks,
+            Namespace: self.namespaces,
+            Pod: self.pods,
+            LeaseView: self.leases,
+        }
+
     # questions -------------------------------------------------------------------------------------------------
 
     def candidates(self, route: Key) -> list[Pod]:

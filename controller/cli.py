@@ -1,0 +1,101 @@
+"""The controller's command line: ``holdfast-controller run``.
+
+Exit codes: 0 ended by SIGTERM or SIGINT, having released the election; 1 a bug: one of its threads has ended; 2 wrong
+usage; 3 no way to an API server (no kubeconfig, not in a cluster, or unreadable).
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+import threading
+import uuid
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from controller.election import Elector, is_election
+from controller.errors import NoAccess, ThreadEnded
+from controller.kube import Kube
+from controller.log import Journal
+from controller.reconcile import Ended, Leading, Loop, Stop
+from controller.reflector import PATHS, Reflector, Trouble
+from controller.writer import Writers, start
+
+_JOIN_S = 3.0
+
+
+@click.group()
+def main() -> None:
+    """Choose the Pod of each GKEIPRoute and look after its Lease."""
+
+
+@main.command(epilog="Exit codes: 0 ended by a signal, 1 a bug, 2 wrong usage, 3 no way to an API server.")
+@click.option(
+    "--kubeconfig",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="How to reach the API server; without it, as a Pod does.",
+)
+@click.option("--identity", default="", help="This replica's name in the election; the host's name by default.")
+def run(kubeconfig: Path | None, identity: str) -> NoReturn:
+    """Run until SIGTERM. Logs are JSON lines on standard error: one when something changes, none otherwise."""
+    sys.exit(_run(kubeconfig, identity))
+
+
+def _run(kubeconfig: Path | None, identity: str) -> int:
+    journal = Journal()
+    try:
+        kube = Kube(kubeconfig)
+    except NoAccess as error:
+        journal.tell(str(error), "error")
+        return 3
+    # another for each process: one that was restarted must not take itself for its former self
+    me = f"{identity or socket.gethostname()}_{uuid.uuid4().hex[:8]}"
+    loop, elector, targets = _assemble(kube, journal, me)
+    stop_reflectors = targets.pop("stop")
+
+    def ended(name: str, error: BaseException | None) -> None:
+        loop.inbox.put(Ended(name, error))
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: loop.inbox.put(Stop()))
+    journal.tell("started", identity=me)
+    for name, target in targets.items():
+        start(name, target, ended)
+    released = threading.Event()
+    start("election", elector.run, lambda name, error: (released.set(), ended(name, error))[1])
+    try:
+        loop.run()
+        code = 0
+    except ThreadEnded as error:
+        journal.tell(str(error), "error")
+        code = 1
+    stop_reflectors.set()
+    elector.stop()
+    released.wait(_JOIN_S)
+    journal.tell("ended", identity=me)
+    return code
+
+
+def _assemble(kube: Kube, journal: Journal, me: str) -> tuple[Loop, Elector, dict[str, Any]]:
+    loop: Loop
+    elector = Elector(
+        kube.session(),
+        me,
+        lambda leading: loop.inbox.put(Leading(leading)),
+        lambda text: loop.inbox.put(Trouble("election", text)),
+    )
+    writers = Writers(kube, elector.may_write, lambda done: loop.inbox.put(done))
+    loop = Loop(writers, journal, me, elector.observe, is_election)
+    stop = threading.Event()
+    targets: dict[str, Any] = {"stop": stop, **dict(writers.targets())}
+    for kind in PATHS:
+        reflector = Reflector(kind, kube.session(), loop.inbox.put, stop)
+        targets[f"watch-{kind.__name__}"] = reflector.run
+    return loop, elector, targets
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,398 @@
+"""The decision loop: takes in what the reflectors see, decides again what that touches, hands the writes to the writers.
+
+One thread changes the snapshot and decides; nothing on the way from an event to a write sleeps or waits for a tick. An
+answer to an own write is taken in like an event, so that the next decision does not wait for the watch. Per object one
+write is under way at a time; what is refused waits for the watch or for its time, and everything else goes on.
+Nothing is decided before every watch has been listed once, and nothing is written but as leader.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import queue
+import random
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from contract.errors import ContractError
+from contract.lease import LeaseView
+from contract.names import ASSIGNMENT
+from controller import outgoing
+from controller.accept import Acceptor
+from controller.decide import LeaseAct, RoutePlan, access, assignment, plan_route, route_of
+from controller.errors import Conflict, Forbidden, ThreadEnded
+from controller.events import events_for
+from controller.expiry import Expiry
+from controller.gateways import class_status, gateway_status, plain
+from controller.impact import Impact, everything, impact
+from controller.objects import Gateway, GatewayClass, Key, Pod, Route
+from controller.reflector import PATHS, Item, Listed, Seen, Trouble, decoded
+from controller.snapshot import Snapshot, is_route_lease
+from controller.writer import Done, Ident, Job, monotonic
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from controller.log import Journal
+    from controller.writer import Writers
+
+BACKOFF_FIRST_S: Final = 0.1
+BACKOFF_MAX_S: Final = 10.0
+STALE_S: Final = 1.0
+"""After a conflict the watch brings the newer version within milliseconds; where it does not, try again after this."""
+
+_SORTS: Final[dict[str, type[Any]]] = {
+    "lease": LeaseView,
+    "pod": Pod,
+    "status": Route,
+    "gateway": Gateway,
+    "class": GatewayClass,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Leading:
+    """Whether this replica leads now."""
+
+    now: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End the loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A thread that is to run for ever has ended."""
+
+    thread: str
+    error: BaseException | None
+
+
+@dataclass(slots=True)
+class _Held:
+    """A write that is not repeated before its time, or before its object has another version."""
+
+    until_s: float
+    version: str
+    failures: int
+    touched: Impact
+
+
+@dataclass(slots=True)
+class Loop:
+    """The loop and all it remembers; everything but the snapshot can be lost without harm."""
+
+    writers: Writers
+    journal: Journal
+    identity: str
+    on_election: Callable[[LeaseView | None], None]
+    is_election: Callable[[LeaseView], bool]
+    inbox: queue.SimpleQueue[Any] = field(default_factory=queue.SimpleQueue)
+    snap: Snapshot = field(default_factory=Snapshot)
+    expiry: Expiry = field(default_factory=Expiry)
+    _unsynced: set[type[Any]] = field(default_factory=lambda: set(PATHS))
+    _leading: bool = False
+    _dirty: Impact = field(default_factory=Impact)
+    _plans: dict[Key, RoutePlan] = field(default_factory=dict)
+    _busy: dict[Ident, Impact] = field(default_factory=dict)
+    _held: dict[Ident, _Held] = field(default_factory=dict)
+    _access: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    _waiting: set[Key] = field(default_factory=set)
+
+    def run(self) -> None:
+        """Decide until stopped.
+
+        Raises:
+            ThreadEnded: one of the threads has ended, which is a bug.
+        """
+        while True:
+            try:
+                item = self.inbox.get(timeout=self._pause_s())
+            except queue.Empty:
+                item = None
+            while item is not None:
+                if isinstance(item, Stop):
+                    return
+                self._take(item)
+                item = None if self.inbox.empty() else self.inbox.get()
+            self._count()
+            if self._leading and not self._unsynced and self._dirty:
+                self._decide()
+
+    # what comes in ---------------------------------------------------------------------------------------------
+
+    def _take(self, item: Any) -> None:
+        match item:
+            case Seen():
+                self._seen(item)
+            case Done():
+                self._done(item)
+            case Listed():
+                self._listed(item)
+            case Trouble(subject, text):
+                self.journal.trouble(subject, text)
+            case Leading(now):
+                self._lead(now=now)
+            case Ended(thread, error):
+                raise ThreadEnded(f"thread {thread} has ended: {error!r}") from error
+
+    def _lead(self, *, now: bool) -> None:
+        self._leading = now
+        self.journal.tell("this replica leads" if now else "this replica stands by", identity=self.identity)
+        self._plans.clear()
+        self._held.clear()
+        self._access.clear()
+        self._dirty = Impact()
+        if now:
+            self.expiry.restart(monotonic())
+            self._count()
+            self._dirty = everything(self.snap)
+            self._dirty.spaces |= set(self.snap.namespaces)
+
+    def _listed(self, listed: Listed) -> None:
+        there = {_key(item) for item in listed.items}
+        for key in self._keys(listed.kind) - there:
+            old = self._old(listed.kind, key)
+            if old is not None and int(_version(old)) <= int(listed.version):
+                self._gone(listed.kind, key, final=False)
+        for item in listed.items:
+            self._newer(listed.kind, item)
+        if listed.kind is LeaseView:
+            self.on_election(next((x for x in listed.items if isinstance(x, LeaseView) and self.is_election(x)), None))
+        if listed.kind in self._unsynced:
+            self._unsynced.discard(listed.kind)
+            if not self._unsynced:
+                self.journal.tell("all watches are in step", routes=len(self.snap.routes), pods=len(self.snap.pods))
+                self._dirty.add(everything(self.snap))
+                self._dirty.spaces |= set(self.snap.namespaces)
+
+    def _seen(self, seen: Seen) -> None:
+        item = seen.item
+        if isinstance(item, LeaseView) and self.is_election(item):
+            self.on_election(None if seen.gone else item)
+            return
+        if not seen.gone:
+            self._newer(seen.kind, item)
+            return
+        old = self._old(seen.kind, _key(item))
+        if old is None or _uid(old) != _uid(item):
+            return
+        self._newer(seen.kind, item)
+        self._gone(seen.kind, _key(item), final=True)
+
+    def _newer(self, kind: type[Any], item: Item) -> None:
+        if isinstance(item, LeaseView) and not is_route_lease(item):
+            return
+        key, old = _key(item), self._old(kind, _key(item))
+        if old is not None and _uid(old) == _uid(item) and int(_version(item)) <= int(_version(old)):
+            return
+        self._touch(kind, key)
+        self.snap.put(item)
+        if isinstance(item, LeaseView):
+            self.expiry.observe(item, monotonic())
+        self._touch(kind, key)
+
+    def _gone(self, kind: type[Any], key: Key, *, final: bool) -> None:
+        self._touch(kind, key)
+        if kind is LeaseView:
+            route = route_of(self.snap, key)
+            if route is not None and route in self.snap.routes:
+                self.snap.note_vanished(key, final=final)
+            self.expiry.forget(key)
+        self.snap.drop(kind, key)
+        self._touch(kind, key)
+
+    def _touch(self, kind: type[Any], key: Key) -> None:
+        if kind is LeaseView or kind is Pod:
+            self._dirty.routes |= self._waiting
+        self._dirty.add(impact(self.snap, kind, key))
+
+    def _keys(self, kind: type[Any]) -> set[Key]:
+        named = {kind_: set(found) for kind_, found in self._stores().items()}
+        return {key if isinstance(key, tuple) else ("", key) for key in named[kind]}
+
+    def _old(self, kind: type[Any], key: Key) -> Any:
+        store = self._stores()[kind]
+        return store.get(key if kind in (Route, Gateway, Pod, LeaseView) else key[1])
+
+    def _stores(self) -> dict[type[Any], dict[Any, Any]]:
+        return self.snap.stores()
+
+    # what came of a write --------------------------------------------------------------------------------------
+
+    def _done(self, done: Done) -> None:
+        job = done.job
+        touched = self._busy.pop(job.ident, None) or Impact()
+        self._dirty.add(touched)
+        if done.error is not None:
+            self._failed(job, done, touched)
+            return
+        if done.answer is None:
+            return
+        self._held.pop(job.ident, None)
+        self.journal.trouble(_subject(job.ident), "")
+        if job.told:
+            self.journal.tell(job.told)
+        sort, space, name = job.ident
+        if sort == "access":
+            self._access[name] = job.context
+        elif job.context is LeaseAct.DELETE:
+            self._gone(LeaseView, (space, name), final=True)
+        elif sort in _SORTS and done.answer:
+            self._answered(_SORTS[sort], done.answer)
+
+    def _answered(self, kind: type[Any], answer: bytes) -> None:
+        try:
+            item = decoded(kind, answer)
+        except ContractError:
+            return
+        # one that is gone meanwhile does not come back by a late answer
+        if kind is LeaseView or self._old(kind, _key(item)) is not None:
+            self._newer(kind, item)
+
+    def _failed(self, job: Job, done: Done, touched: Impact) -> None:
+        error, held = done.error, self._held.get(job.ident)
+        failures = held.failures + 1 if held is not None else 1
+        if isinstance(error, Conflict):
+            pause_s = STALE_S
+        else:
+            pause_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(failures, 10))
+            pause_s *= random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+            advice = "; apply deploy/rbac.yaml and deploy/policies.yaml" if isinstance(error, Forbidden) else ""
+            self.journal.trouble(_subject(job.ident), f"{error}{advice}; trying again")
+        if job.ident[0] != "event":
+            self._held[job.ident] = _Held(monotonic() + pause_s, job.version, failures, touched)
+
+    # time ------------------------------------------------------------------------------------------------------
+
+    def _pause_s(self) -> float | None:
+        now = monotonic()
+        times = [held.until_s for held in self._held.values()]
+        due_s = self.expiry.next_at(now)
+        if due_s is not None:
+            times.append(due_s)
+        return max(0.0, min(times) - now) if times else None
+
+    def _count(self) -> None:
+        """Put the facts about time into the snapshot, and wake what waits for its time."""
+        now = monotonic()
+        due = self.expiry.due(now) if self._leading else []
+        for key in due:
+            if (route := route_of(self.snap, key)) is not None:
+                self._dirty.routes.add(route)
+        self.snap.expired = self.expiry.expired(now) if due else frozenset()
+        self.snap.untaken = self.expiry.untaken(now) if due else frozenset()
+        for ident, held in list(self._held.items()):
+            if now >= held.until_s:
+                held.until_s = float("inf")
+                held.version = "?"
+                self._dirty.add(held.touched)
+                if held.failures == 0:
+                    del self._held[ident]
+
+    # deciding --------------------------------------------------------------------------------------------------
+
+    def _decide(self) -> None:
+        dirty, self._dirty = self._dirty, Impact()
+        acceptor = Acceptor(self.snap)
+        uids: set[str] = set()
+        for key in dirty.routes:
+            old = self._plans.pop(key, None)
+            uids |= set(old.entries) if old is not None else set()
+            if key in self.snap.routes or self.snap.lease_of(key) is not None:
+                plan = self._plans[key] = plan_route(self.snap, key, acceptor)
+                uids |= set(plan.entries)
+        self._note_waiting(dirty.routes)
+        self._write_leases(dirty.routes)
+        pods = {pod.key for uid in uids if (pod := self.snap.pod_by_uid.get(uid)) is not None}
+        self._write_pods(pods | dirty.pods)
+        self._write_access(dirty.spaces)
+        self._write_statuses(dirty)
+
+    def _note_waiting(self, routes: set[Key]) -> None:
+        for key in routes:
+            plan = self._plans.get(key)
+            if plan is not None and plan.acceptance is not None and plan.acceptance.waiting:
+                self._waiting.add(key)
+            else:
+                self._waiting.discard(key)
+
+    def _write_leases(self, routes: set[Key]) -> None:
+        for key in routes:
+            plan = self._plans.get(key)
+            if plan is not None and plan.lease is not None:
+                self._send(outgoing.lease_job(plan.lease, key), Impact({key}))
+
+    def _write_pods(self, keys: set[Key]) -> None:
+        for key in keys:
+            pod = self.snap.pods.get(key)
+            if pod is None:
+                continue
+            text = assignment(self.snap, pod, self._plans)
+            if text != pod.metadata.annotations.get(ASSIGNMENT):
+                self._send(outgoing.pod_job(pod, text), Impact(pods={key}))
+
+    def _write_access(self, spaces: set[str]) -> None:
+        for space in spaces:
+            leases = access(self.snap, space, self._plans)
+            if self._access.get(space) != leases:
+                self._send(outgoing.access_job(space, leases), Impact(spaces={space}), hot=bool(leases))
+
+    def _write_statuses(self, dirty: Impact) -> None:
+        now = dt.datetime.now(dt.UTC)
+        for key in dirty.routes:
+            plan, route = self._plans.get(key), self.snap.routes.get(key)
+            if plan is None or route is None or plan.status is None:
+                continue
+            if self._send(outgoing.status_job(route, plan.status, now), Impact({key}), hot=False):
+                for event in events_for(self.snap, route, plan.status):
+                    self._send(outgoing.event_job(event, self.identity, now), Impact(), hot=False)
+        for key in dirty.gateways:
+            self._write_gateway(key, now)
+        for name in dirty.classes:
+            found = self.snap.classes.get(name)
+            status = class_status(found) if found is not None else None
+            if found is None or status is None:
+                continue
+            known = [plain(each) for each in found.status.conditions]
+            if known != status["conditions"]:
+                times = [{**plain(c), "lastTransitionTime": c.last_transition_time} for c in found.status.conditions]
+                job = outgoing.class_job(name, found.metadata.resource_version, status, times, now)
+                self._send(job, Impact(classes={name}), hot=False)
+
+    def _write_gateway(self, key: Key, now: dt.datetime) -> None:
+        gateway = self.snap.gateways.get(key)
+        status = gateway_status(self.snap, gateway) if gateway is not None else None
+        if gateway is None or status is None or outgoing.without_times(gateway.status) == status:
+            return
+        meta = gateway.metadata
+        job = outgoing.gateway_job(key, meta.uid, meta.resource_version, status, gateway.status, now)
+        self._send(job, Impact(gateways={key}), hot=False)
+
+    def _send(self, job: Job, touched: Impact, *, hot: bool = True) -> bool:
+        """Hand a write to the writers, unless one about the same object is under way or must wait."""
+        held = self._held.get(job.ident)
+        if job.ident in self._busy or (held is not None and held.version == job.version and held.until_s > monotonic()):
+            return False
+        self._busy[job.ident] = touched
+        (self.writers.hot if hot else self.writers.cold)(job)
+        return True
+
+
+def _key(item: Item) -> Key:
+    return (item.namespace, item.name) if isinstance(item, LeaseView) else item.key
+
+
+def _uid(item: Item) -> str:
+    return item.uid if isinstance(item, LeaseView) else item.metadata.uid
+
+
+def _version(item: Item) -> str:
+    return item.version if isinstance(item, LeaseView) else item.metadata.resource_version
+
+
+def _subject(ident: Ident) -> str:
+    sort, space, name = ident
+    return f"{sort} {space}/{name}" if space else f"{sort} {name}"
