@@ -6,6 +6,7 @@ usage; 3 no way to an API server (no kubeconfig, not in a cluster, or unreadable
 
 from __future__ import annotations
 
+import queue
 import signal
 import socket
 import sys
@@ -65,7 +66,12 @@ def _run(kubeconfig: Path | None, identity: str) -> int:
     for name, target in targets.items():
         start(name, target, ended)
     released = threading.Event()
-    start("election", elector.run, lambda name, error: (released.set(), ended(name, error))[1])
+
+    def election_ended(name: str, error: BaseException | None) -> None:
+        released.set()
+        ended(name, error)
+
+    start("election", elector.run, election_ended)
     try:
         loop.run()
         code = 0
@@ -80,15 +86,15 @@ def _run(kubeconfig: Path | None, identity: str) -> int:
 
 
 def _assemble(kube: Kube, journal: Journal, me: str) -> tuple[Loop, Elector, dict[str, Any]]:
-    loop: Loop
+    inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
     elector = Elector(
         kube.session(),
         me,
-        lambda leading: loop.inbox.put(Leading(leading)),
-        lambda text: loop.inbox.put(Trouble("election", text)),
+        lambda leading: inbox.put(Leading(leading)),
+        lambda text: inbox.put(Trouble("election", text)),
     )
-    writers = Writers(kube, elector.may_write, lambda done: loop.inbox.put(done))
-    loop = Loop(writers, journal, me, elector.observe, is_election)
+    writers = Writers(kube, elector.may_write, inbox.put)
+    loop = Loop(writers, journal, me, elector.observe, is_election, inbox)
     stop = threading.Event()
     targets: dict[str, Any] = {"stop": stop, **dict(writers.targets())}
     for kind in PATHS:

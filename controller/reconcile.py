@@ -40,6 +40,7 @@ BACKOFF_FIRST_S: Final = 0.1
 BACKOFF_MAX_S: Final = 10.0
 STALE_S: Final = 1.0
 """After a conflict the watch brings the newer version within milliseconds; where it does not, try again after this."""
+_NEVER: Final = float("inf")
 
 _SORTS: Final[dict[str, type[Any]]] = {
     "lease": LeaseView,
@@ -210,15 +211,11 @@ class Loop:
         self._dirty.add(impact(self.snap, kind, key))
 
     def _keys(self, kind: type[Any]) -> set[Key]:
-        named = {kind_: set(found) for kind_, found in self._stores().items()}
-        return {key if isinstance(key, tuple) else ("", key) for key in named[kind]}
+        return {key if isinstance(key, tuple) else ("", key) for key in self.snap.stores()[kind]}
 
     def _old(self, kind: type[Any], key: Key) -> Any:
-        store = self._stores()[kind]
+        store = self.snap.stores()[kind]
         return store.get(key if kind in (Route, Gateway, Pod, LeaseView) else key[1])
-
-    def _stores(self) -> dict[type[Any], dict[Any, Any]]:
-        return self.snap.stores()
 
     # what came of a write --------------------------------------------------------------------------------------
 
@@ -269,7 +266,7 @@ class Loop:
 
     def _pause_s(self) -> float | None:
         now = monotonic()
-        times = [held.until_s for held in self._held.values()]
+        times = [held.until_s for held in self._held.values() if held.until_s < _NEVER]
         due_s = self.expiry.next_at(now)
         if due_s is not None:
             times.append(due_s)
@@ -284,13 +281,11 @@ class Loop:
                 self._dirty.routes.add(route)
         self.snap.expired = self.expiry.expired(now) if due else frozenset()
         self.snap.untaken = self.expiry.untaken(now) if due else frozenset()
-        for ident, held in list(self._held.items()):
+        for held in self._held.values():
             if now >= held.until_s:
-                held.until_s = float("inf")
-                held.version = "?"
+                held.until_s = _NEVER
+                held.version = ""
                 self._dirty.add(held.touched)
-                if held.failures == 0:
-                    del self._held[ident]
 
     # deciding --------------------------------------------------------------------------------------------------
 
@@ -299,11 +294,12 @@ class Loop:
         acceptor = Acceptor(self.snap)
         uids: set[str] = set()
         for key in dirty.routes:
-            old = self._plans.pop(key, None)
-            uids |= set(old.entries) if old is not None else set()
+            old, new = self._plans.pop(key, None), None
             if key in self.snap.routes or self.snap.lease_of(key) is not None:
-                plan = self._plans[key] = plan_route(self.snap, key, acceptor)
-                uids |= set(plan.entries)
+                new = self._plans[key] = plan_route(self.snap, key, acceptor)
+            uids |= {uid for plan in (old, new) if plan is not None for uid in plan.entries}
+            if _granted(old) != _granted(new):
+                dirty.spaces.add(key[0])
         self._note_waiting(dirty.routes)
         self._write_leases(dirty.routes)
         pods = {pod.key for uid in uids if (pod := self.snap.pod_by_uid.get(uid)) is not None}
@@ -374,11 +370,16 @@ class Loop:
     def _send(self, job: Job, touched: Impact, *, hot: bool = True) -> bool:
         """Hand a write to the writers, unless one about the same object is under way or must wait."""
         held = self._held.get(job.ident)
-        if job.ident in self._busy or (held is not None and held.version == job.version and held.until_s > monotonic()):
+        waits = held is not None and held.version == job.version and monotonic() < held.until_s < _NEVER
+        if job.ident in self._busy or waits:
             return False
         self._busy[job.ident] = touched
         (self.writers.hot if hot else self.writers.cold)(job)
         return True
+
+
+def _granted(plan: RoutePlan | None) -> bool:
+    return plan is not None and plan.acceptance is not None and bool(plan.acceptance.granted)
 
 
 def _key(item: Item) -> Key:

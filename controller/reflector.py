@@ -171,5 +171,5 @@ def _advice(error: ApiError) -> str:
 
 
 def _pause_s(failures: int) -> float:
-    pause_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(failures, 10))
+    pause_s: float = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** min(failures, 10))
     return pause_s * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
