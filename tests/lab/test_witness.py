@@ -14,6 +14,7 @@ import pytest
 
 from lab import links, witness
 from lab.capture import CONTROL
+from lab.client import Client
 from lab.errors import ServiceError, WaitTimeout
 from lab.kernel_events import FenceEvent, SpaceGone
 from lab.links import Links
@@ -212,3 +213,45 @@ def test_waiting_in_vain_says_so(lan):
 def test_a_namespace_that_is_not_there_is_refused(lan):
     with pytest.raises(ServiceError, match="No such file"):
         witness.register(lan.state / CONTROL, "nobody")
+
+
+# the client ----------------------------------------------------------------------------------------------------
+
+
+def test_a_client_that_is_always_answered_sees_no_gap(lan, tmp_path):
+    one, client = lan.host(), lan.host()
+    ip(one, "address", "add", f"{A}/32", "dev", "eth0")
+    with Client(client, tmp_path / "client").watch(A) as probe:
+        lan.witness.wait_frame(_answer(100), 10)
+    assert probe.requests >= 100
+    assert sum(gap.length_ms for gap in probe.stop()) < 5, (probe.stop(), probe.stalls)
+
+
+def test_a_client_sees_a_gap_as_long_as_it_was(lan, tmp_path):
+    one, client = lan.host(), lan.host()
+    ip(one, "address", "add", f"{A}/32", "dev", "eth0")
+    probe = Client(client, tmp_path / "client").watch(A)
+    lan.witness.wait_frame(_answer(100), 10)
+    ip(one, "address", "del", f"{A}/32", "dev", "eth0")
+    time.sleep(0.1)  # what is measured
+    ip(one, "address", "add", f"{A}/32", "dev", "eth0")
+    lan.witness.wait_frame(_answer(100), 10)
+    longest = max(probe.stop(), key=lambda gap: gap.length_ms)
+    removed, added = (e.time_s for e in lan.witness.kernel() if e.address == A and e.time_s >= longest.start_s - 0.02)
+    off_ms = (added - removed) * 1000
+    assert abs(longest.length_ms + longest.stalled_ms - off_ms) < 15, (longest, off_ms)
+    assert longest.ended
+
+
+def test_a_client_that_is_never_answered_says_so(lan, tmp_path):
+    probe = Client(lan.host(), tmp_path / "client").watch(A)
+    lan.witness.wait_frame(lambda f: f.kind == "arp-request" and f.target_ip == A, 5, since_s=0)
+    (gap,) = probe.stop()
+    assert not gap.ended
+    assert gap.requests == probe.requests
+
+
+def _answer(nth: int):
+    """Whether a frame is the nth answer."""
+    count = itertools.count(1)
+    return lambda f: f.kind == "echo-reply" and f.sender_ip == A and next(count) >= nth
