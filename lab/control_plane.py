@@ -183,6 +183,8 @@ def _controller_manager(binaries: Binaries, credentials: Credentials) -> list[st
         f"--kubeconfig={kubeconfig}",
         f"--authentication-kubeconfig={kubeconfig}",
         f"--authorization-kubeconfig={kubeconfig}",
+        # nobody but this component asks its own port: it need not look up who may
+        "--authentication-skip-lookup=true",
         "--bind-address=127.0.0.1",
         f"--cert-dir={credentials.folder / 'kcm-certs'}",
         f"--root-ca-file={credentials.ca_file}",
@@ -203,6 +205,8 @@ def _scheduler(binaries: Binaries, credentials: Credentials) -> list[str]:
         f"--kubeconfig={kubeconfig}",
         f"--authentication-kubeconfig={kubeconfig}",
         f"--authorization-kubeconfig={kubeconfig}",
+        # nobody but this component asks its own port: it need not look up who may
+        "--authentication-skip-lookup=true",
         "--bind-address=127.0.0.1",
         f"--cert-dir={credentials.folder / 'scheduler-certs'}",
         "--leader-elect=false",

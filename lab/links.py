@@ -104,6 +104,11 @@ class Links:
         """Make a link a port of a bridge, up; a port of another bridge moves."""
         self._set(port, master=self._index(bridge), state="up")
 
+    def detach(self, port: str) -> None:
+        """Take a port off its bridge; its link stays up, so that it can be used again at once."""
+        # a link that was down needs up to a second (the kernel's link watch) before it carries frames again
+        self._set(port, master=0)
+
     def isolate(self, port: str, *, on: bool) -> None:
         """Isolated ports of a bridge do not hear each other."""
         with self._doing(f"isolate {port}"):

@@ -74,14 +74,15 @@ class NodeHandle:
         self.start()
 
     def cut(self, network: str) -> None:
-        """Take it off a network: its cable to the switch is down on the switch's side."""
+        """Take it off a network: its port leaves the switch's bridge, its links stay up."""
         with Links(SWITCH) as switch:
-            switch.down(port(self.number, self._networks.number(network)))
+            switch.detach(port(self.number, self._networks.number(network)))
 
     def join(self, network: str) -> None:
         """Put it back on a network."""
+        number = self._networks.number(network)
         with Links(SWITCH) as switch:
-            switch.up(port(self.number, self._networks.number(network)))
+            switch.attach(port(self.number, number), f"sw{number}")
 
     def _cables(self, *, up: bool) -> None:
         for network in self._networks.names:

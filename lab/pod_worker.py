@@ -214,8 +214,8 @@ class PodWorker:
             probe = container.get("readinessProbe", {})
             ports = [(probe.get(kind) or {}).get("port") for kind in ("httpGet", "tcpSocket")]
             ports += [each.get("containerPort") for each in container.get("ports", [])]
-            found += [port for port in ports if isinstance(port, int) and port not in found]
-        return found or [_DEFAULT_PORT]
+            found += [port for port in ports if isinstance(port, int)]
+        return list(dict.fromkeys(found)) or [_DEFAULT_PORT]
 
     def _new_token(self) -> None:
         account = self._pod["spec"].get("serviceAccountName", "default")

@@ -10,18 +10,19 @@ One World at a time in one closed world. Everything is ended, not kept, when it 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import subprocess
 import time
 from typing import TYPE_CHECKING, Any, Self
 
 from lab import closed, controllers, install, pods
+from lab.client import Client
 from lab.control_plane import ControlPlane
 from lab.errors import AlreadyRunning, CommandError, LabError, WaitTimeout
 from lab.networks import Networks
 from lab.nodes import NodeHandle
 from lab.pods import PodHandle
+from lab.witness import Witness
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,6 +70,7 @@ class World:
         self._undo = contextlib.ExitStack()
         self.nodes: dict[str, NodeHandle] = {}
         self.controllers: tuple[Service, ...] = ()
+        self._clients: dict[str, Client] = {}
         self.started_in_s = 0.0
 
     def __enter__(self) -> Self:
@@ -99,23 +101,24 @@ class World:
         undo.callback(self.api.close)
         _link(closed.RUN / "kubeconfig", self.control_plane.admin_kubeconfig)
         install.install(self.api, bodies)
+        self.witness = Witness(self.state, self.logs / "witness.log")
+        undo.callback(self.witness.stop)
+        self.witness.start()
         self._start_nodes(undo)
         self.controllers = controllers.start(self, self._controller_count)
         for controller in self.controllers:
             undo.callback(controller.kill)
-        for name in self.networks.names:
-            self.networks.host(
-                f"client-{name}", f"client-{self.networks.number(name)}", self.networks.number(name), _CLIENT
-            )
+        for number, name in enumerate(self.networks.names):
+            self.networks.host(f"client-{name}", f"client-{number}", number, _CLIENT)
+            self._clients[name] = Client(f"client-{name}", self.state / "clients")
         self.wait_service_account("default")
         self.started_in_s = time.monotonic() - began
 
     def _start_nodes(self, undo: contextlib.ExitStack) -> None:
         for _ in range(self._node_count):
             undo.callback(self._add().service.kill)
-        if importlib.util.find_spec("lab.node") is not None:
-            for name in self.nodes:
-                self._wait_node(name)
+        for name in self.nodes:
+            self._wait_node(name)
 
     def _add(self) -> NodeHandle:
         node = NodeHandle(self, len(self.nodes) + 1)
@@ -168,6 +171,19 @@ class World:
             for record in node.pods()
             if record["namespace"] == namespace
         ]
+
+    def client(self, network: str) -> Client:
+        """The client on a network.
+
+        Raises:
+            LabError: there is no such network.
+        """
+        self.networks.number(network)
+        return self._clients[network]
+
+    def two_holders(self, since_s: float = 0.0) -> int:
+        """How many times since then an address had two holders, as kernels and wire say."""
+        return len(self.witness.two_holders(since_s))
 
     # the API ---------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Where the control plane's programs come from, and what is said when they cannot; `go` is a script, as a build takes long."""
+"""Where the control plane's programs come from, and what is said when they cannot; `go` is a script here."""
 
 from __future__ import annotations
 
