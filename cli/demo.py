@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import click
-from lab.binaries import find
-from lab.errors import LabError
-from lab.world import World
 
 from cli.outcome import summary
 from cli.stage import Stage
 from cli.view import PodRow, Silent, Terminal, View
 from lab import closed
+from lab.binaries import find
+from lab.errors import LabError
 from lab.ledger import PODS, Ledger, assignment
+from lab.world import World
 
 EXIT_BROKEN = 1
 EXIT_NO_LAB = 2

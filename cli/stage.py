@@ -10,19 +10,17 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab.errors import LabError
-
 from cli.outcome import Outcome
+from lab.errors import LabError
 from lab.ledger import PODS, ROUTES, Evidence, Ledger, stages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lab.pods import PodHandle
-    from lab.world import World
-
     from cli.view import View
     from contract.lease import LeaseView
+    from lab.pods import PodHandle
+    from lab.world import World
 
 SEED = Path(__file__).resolve().parent.parent / "examples" / "seed"
 ADDRESS = "34.123.10.1"

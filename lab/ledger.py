@@ -131,12 +131,15 @@ def stages(evidence: Evidence, uid: str, netns: str, macs: frozenset[str]) -> di
     leases = [(s.at_s, decode_lease(s.body)) for s in evidence.seen if s.kind == LEASES and s.name == evidence.lease]
     pods = [s for s in evidence.seen if s.kind == PODS and s.body["metadata"]["uid"] == uid]
     mine = [e for e in evidence.kernel if e.address in evidence.addresses]
+    configured = _last_of_first(e for e in mine if e.added and e.netns == netns)
+    # a Pod of the same name has a network namespace of the same name: so by time, not by place
+    removed = [e.time_s for e in mine if not e.added and (configured is None or e.time_s < configured)]
     found = {
         "decided": _first(at for at, view in leases if view.owner == uid),
         "annotated": _first(s.at_s for s in pods if names_lease(s.body, evidence.lease)),
-        "released": _last(e.time_s for e in mine if not e.added and e.netns != netns),
+        "released": max(removed, default=None),
         "acquired": _first(at for at, view in leases if view.holder == uid),
-        "configured": _last_of_first(e for e in mine if e.added and e.netns == netns),
+        "configured": configured,
         "announced": _first(
             f.time_s
             for f in evidence.frames
