@@ -181,7 +181,7 @@ class Session:
     def _headers(self, content_type: str) -> dict[str, str]:
         headers = {"Accept": JSON, "Content-Type": content_type, "User-Agent": "holdfast-controller"}
         # asked each time: a token in a Pod is replaced about every hour
-        token = self._configuration.get_api_key_with_prefix("authorization")
+        token = self._configuration.get_api_key_with_prefix("BearerToken")
         if token:
             headers["Authorization"] = token
         return headers
