@@ -13,7 +13,7 @@ from contract.lease import LeaseView
 from controller.accept import group
 from controller.decide import route_of
 from controller.objects import Gateway, GatewayClass, Key, Namespace, Network, Pod, Route
-from controller.snapshot import parents
+from controller.snapshot import lease_key, parents
 
 if TYPE_CHECKING:
     from controller.snapshot import Snapshot
@@ -56,7 +56,8 @@ def impact(snap: Snapshot, kind: type[Any], key: Key) -> Impact:
         return _of_lease(snap, key)
     if kind is Route:
         route = snap.routes.get(key)
-        touched = Impact(group(snap, [key]) | {key}, gateways=set(parents(route)) if route else set(), spaces={key[0]})
+        routes = group(snap, [key]) | {key} | _claiming(snap, lease_key(key))
+        touched = Impact(routes, gateways=set(parents(route)) if route else set(), spaces={key[0]})
     elif kind is Gateway:
         touched = Impact(set(snap.routes_of_gateway.get(key, ())), gateways={key})
     elif kind is GatewayClass:
@@ -75,19 +76,30 @@ def impact(snap: Snapshot, kind: type[Any], key: Key) -> Impact:
 
 
 def _of_pod(snap: Snapshot, key: Key) -> Impact:
-    pod, routes = snap.pods.get(key), set()
+    pod = snap.pods.get(key)
+    routes: set[Key] = set()
     uid = pod.metadata.uid if pod is not None else ""
     for each in snap.routes_in.get(key[0], ()):
-        view = snap.lease_of(each)
-        on_lease = view is not None and uid in (view.owner, view.holder, *view.lost)
-        if key in snap.matched[each] or key[1] in snap.routes[each].status.pods or on_lease:
+        if key in snap.matched[each] or key[1] in snap.routes[each].status.pods:
             routes.add(each)
+    for lease in snap.leases_in.get(key[0], ()):
+        view = snap.leases[lease]
+        if uid in (view.owner, view.holder, *view.lost) and (found := route_of(snap, lease)) is not None:
+            routes.add(found)
+            # until the holder reports, its annotation is one of the things that say what it may have
+            routes |= _claiming(snap, lease) if lease in snap.silent else set()
     return Impact(routes, {key})
 
 
 def _of_lease(snap: Snapshot, key: Key) -> Impact:
     route = route_of(snap, key)
     routes = {route} if route is not None else set()
-    for address in snap.may_be_on(key):
-        routes |= snap.claimants.get(address, set())
-    return Impact(routes, spaces={key[0]})
+    return Impact(routes | _claiming(snap, key), spaces={key[0]})
+
+
+def _claiming(snap: Snapshot, lease: Key) -> set[Key]:
+    """The routes that claim what a Lease's holder may have."""
+    found: set[Key] = set()
+    for address in snap.may_be_on(lease):
+        found |= snap.claimants.get(address, set())
+    return found

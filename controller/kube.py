@@ -7,6 +7,7 @@ is in them is for others to read. Nothing is retried here.
 from __future__ import annotations
 
 import random
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
@@ -97,6 +98,11 @@ class Session:
     def __init__(self, configuration: Any) -> None:
         self._configuration = configuration
         self._pool = kubernetes.client.ApiClient(configuration).rest_client.pool_manager
+        self._used_s = float("-inf")
+
+    def idle_s(self) -> float:
+        """How long nothing has gone over its connection."""
+        return time.monotonic() - self._used_s
 
     def request(
         self,
@@ -120,6 +126,7 @@ class Session:
             )
         except _ERRORS as error:
             raise Unreachable(f"{method} {path}", 0, str(error)) from error
+        self._used_s = time.monotonic()
         data: bytes = answer.data
         if answer.status >= 400:
             raise _error(f"{method} {path}", answer.status, data)

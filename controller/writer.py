@@ -6,6 +6,7 @@ what it may not write is dropped and comes back as such. What came of a job goes
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 HOT_THREADS: Final = 6
 COLD_THREADS: Final = 2
+WARM_S: Final = 45.0
+"""The API server closes a connection that was idle for 90 s."""
 
 Ident = tuple[str, str, str]
 """What a job is about: sort, namespace, name. One job at a time is under way for each."""
@@ -95,7 +98,11 @@ class Writers:
     def _run(self, jobs: queue.SimpleQueue[Job]) -> None:
         session = self.kube.session()
         while True:
-            job = jobs.get()
+            _warm(session)
+            try:
+                job = jobs.get(timeout=WARM_S)
+            except queue.Empty:
+                continue
             self.put(self._do(session, job))
 
     def _do(self, session: Session, job: Job) -> Done:
