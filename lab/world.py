@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _KUBECTL_S = 60.0
 _PODS_MAY_BE_MADE_S = 20.0
 _NODE_READY_S = 20.0
+_LOOK_EVERY_S = 1.0
 _CLIENT = 100
 
 
@@ -127,11 +128,16 @@ class World:
         return node
 
     def _wait_node(self, name: str) -> None:
-        try:
-            self.api.wait(f"/api/v1/nodes/{name}", _is_ready, _NODE_READY_S, f"{name} to be Ready")
-        except WaitTimeout:
-            self.nodes[name].service.check()
-            raise
+        deadline = time.monotonic() + _NODE_READY_S
+        while True:
+            try:
+                self.api.wait(f"/api/v1/nodes/{name}", _is_ready, _LOOK_EVERY_S, f"{name} to be Ready")
+            except WaitTimeout:
+                self.nodes[name].service.check()  # one that has ended will not become Ready
+                if time.monotonic() > deadline:
+                    raise
+            else:
+                return
 
     # nodes and Pods --------------------------------------------------------------------------------------------
 
