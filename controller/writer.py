@@ -132,6 +132,13 @@ class Writers:
         return None
 
 
+def _warm(session: Session) -> None:
+    """Keep the connection open: a handshake takes ten times as long as the write that would wait for it."""
+    if session.idle_s() >= WARM_S:
+        with contextlib.suppress(ApiError):
+            session.request("GET", "/version")
+
+
 def start(
     name: str, target: Callable[[], None], ended: Callable[[str, BaseException | None], None]
 ) -> threading.Thread:
