@@ -15,6 +15,7 @@ import subprocess
 import time
 from typing import TYPE_CHECKING, Any, Self
 
+from contract.names import ELECTION_LEASE, SYSTEM_NAMESPACE
 from lab import closed, controllers, install, pods
 from lab.client import Client
 from lab.control_plane import ControlPlane
@@ -25,6 +26,7 @@ from lab.pods import PodHandle
 from lab.witness import Witness
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from lab.api import Api
@@ -33,8 +35,9 @@ if TYPE_CHECKING:
 
 _KUBECTL_S = 60.0
 _PODS_MAY_BE_MADE_S = 20.0
-_NODE_READY_S = 20.0
+_READY_S = 20.0
 _LOOK_EVERY_S = 1.0
+_ELECTION = f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM_NAMESPACE}/leases/{ELECTION_LEASE}"
 _CLIENT = 100
 
 
@@ -105,21 +108,20 @@ class World:
         self.witness = Witness(self.state, self.logs / "witness.log")
         undo.callback(self.witness.stop)
         self.witness.start()
-        self._start_nodes(undo)
         self.controllers = controllers.start(self, self._controller_count)
         for controller in self.controllers:
             undo.callback(controller.kill)
+        for _ in range(self._node_count):
+            undo.callback(self._add().service.kill)
         for number, name in enumerate(self.networks.names):
             self.networks.host(f"client-{name}", f"client-{number}", number, _CLIENT)
             self._clients[name] = Client(f"client-{name}", self.state / "clients")
+        for node in self.nodes.values():
+            self._wait_node(node)
+        if self.controllers:
+            self._wait(self.controllers, _ELECTION, _has_holder, "one of the controllers to be elected")
         self.wait_service_account("default")
         self.started_in_s = time.monotonic() - began
-
-    def _start_nodes(self, undo: contextlib.ExitStack) -> None:
-        for _ in range(self._node_count):
-            undo.callback(self._add().service.kill)
-        for name in self.nodes:
-            self._wait_node(name)
 
     def _add(self) -> NodeHandle:
         node = NodeHandle(self, len(self.nodes) + 1)
@@ -127,13 +129,18 @@ class World:
         node.start()
         return node
 
-    def _wait_node(self, name: str) -> None:
-        deadline = time.monotonic() + _NODE_READY_S
+    def _wait_node(self, node: NodeHandle) -> None:
+        self._wait((node.service,), f"/api/v1/nodes/{node.name}", _is_ready, f"{node.name} to be Ready")
+
+    def _wait(self, services: tuple[Service, ...], path: str, done: Callable[[Any], object], what: str) -> None:
+        """Wait for what services are to bring about; one that has ended will not, and is told at once."""
+        deadline = time.monotonic() + _READY_S
         while True:
             try:
-                self.api.wait(f"/api/v1/nodes/{name}", _is_ready, _LOOK_EVERY_S, f"{name} to be Ready")
+                self.api.wait(path, done, _LOOK_EVERY_S, what)
             except WaitTimeout:
-                self.nodes[name].service.check()  # one that has ended will not become Ready
+                for service in services:
+                    service.check()
                 if time.monotonic() > deadline:
                     raise
             else:
@@ -145,7 +152,7 @@ class World:
         """Start one more node, and wait until it is Ready."""
         node = self._add()
         self._undo.callback(node.service.kill)
-        self._wait_node(node.name)
+        self._wait_node(node)
         return node
 
     def node(self, name: str) -> NodeHandle:
@@ -234,6 +241,10 @@ class World:
 def _is_ready(body: dict[str, Any] | None) -> bool:
     conditions = (body or {}).get("status", {}).get("conditions") or []
     return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+
+def _has_holder(lease: dict[str, Any] | None) -> bool:
+    return bool(lease and lease["spec"].get("holderIdentity"))
 
 
 def _claim(undo: contextlib.ExitStack) -> None:
