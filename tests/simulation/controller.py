@@ -1,0 +1,190 @@
+"""One replica of the controller: the real snapshot, `Expiry` and `decide`, and around them what reflectors and writer do.
+
+It decides again whenever something changed or ran out, and has at most one write per object under way. A decision that
+wrote nothing is not made again for a snapshot that differs only in versions and renewal times, which no decision reads
+but to copy them; `decide` of both is compared now and then (`CHECK_ONE_IN`).
+"""
+
+from __future__ import annotations
+
+from contract.lease import LeaseView
+from controller.decide import LeaseAct, decide
+from controller.expiry import Expiry, life_sign, vacancy_sign
+from controller.objects import Pod, Route
+from controller.snapshot import Snapshot
+
+from .loop import Process
+from .server import Line
+
+TIMEOUT_S = 3.0
+RETRY_FIRST_S = 0.05
+RETRY_MAX_S = 1.0
+CHECK_ONE_IN = 50
+KINDS = {"lease": LeaseView, "pod": Pod, "route": Route}
+
+
+class Controller(Process):
+    """The program, from start to end, several times; whether it leads is told it."""
+
+    def __init__(self, world, name, clock, rng, fixed):
+        super().__init__(world.loop, name, world.log)
+        self.world = world
+        self.server = world.server
+        self.clock = clock
+        self.rng = rng
+        self.line = Line(world.server, self, rng)
+        self.leads = False
+        self.steady_since = 0.0
+        self._fixed = fixed
+
+    def begin(self):
+        super().start()
+        self.log(self.name, "started")
+        self.steady_since = float("inf")
+        self.snap = Snapshot.of(*self._fixed)
+        self.expiry = Expiry()
+        self._synced = set()
+        self._busy = {}
+        self._failures = 0
+        self._pending = False
+        self._calm = None
+        self._woken_for = None
+        for kind in KINDS:
+            self.line.watch(kind, None, lambda how, new, kind=kind: self._seen(kind, how, new))
+
+    def die(self):
+        super().die()
+        self.leads = False
+        self.line.hang_up()
+
+    def lead(self, leads):
+        if leads == self.leads:
+            return
+        self.log(self.name, "leads" if leads else "leads no more")
+        self.leads = leads
+        if leads:
+            self.expiry.restart(self.clock.boot())
+            self.steady_since = self.loop.now
+            self._decide_soon()
+
+    # what is seen ----------------------------------------------------------------------------------------------
+
+    def _seen(self, kind, how, new):
+        if how == "LIST":
+            self._synced.add(kind)
+            if len(self._synced) == len(KINDS):
+                self.steady_since = max(self.steady_since if self.steady_since < float("inf") else 0.0, self.loop.now)
+            there = {_key(each) for each in new}
+            for key in [key for key in self._known(kind) if key not in there]:
+                self._drop(kind, key, final=False)
+            for each in new:
+                self._put(each)
+        elif how == "SET":
+            self._put(new)
+        else:
+            self._put(new)
+            self._drop(kind, _key(new), final=True)
+        self._decide_soon()
+
+    def _known(self, kind):
+        return {"lease": self.snap.leases, "pod": self.snap.pods, "route": self.snap.routes}[kind]
+
+    def _put(self, new):
+        if isinstance(new, LeaseView):
+            known = self.snap.leases.get(_key(new))
+            if known is not None and int(known.version) > int(new.version):
+                return
+            self.expiry.observe(new, self.clock.boot())
+        self.snap.put(new)
+
+    def _drop(self, kind, key, *, final):
+        if kind == "lease":
+            self.snap.note_vanished(key, final=final)
+            self.expiry.forget(key)
+        self.snap.drop(KINDS[kind], key)
+
+    # what is decided -------------------------------------------------------------------------------------------
+
+    def _decide_soon(self):
+        if not self._pending and self.leads and len(self._synced) == len(KINDS):
+            self._pending = True
+            self.post(0.0003, self._decide)
+
+    def _decide(self):
+        self._pending = False
+        if not self.leads:
+            return
+        now = self.clock.boot()
+        self.snap.expired = self.expiry.expired(now)
+        self.snap.untaken = self.expiry.untaken(now)
+        self._wake(now)
+        content = self._content()
+        if content == self._calm and not self._busy and self.rng.random() * CHECK_ONE_IN > 1.0:
+            return
+        decision = decide(self.snap)
+        nothing = not (decision.leases or decision.assignments or decision.statuses)
+        if content == self._calm and not nothing:
+            self.world.violated("simulator", f"{self.name} decides differently for the same content")
+        self._calm = content if nothing else None
+        for each in decision.leases:
+            self._write(("lease", each.key), self._lease_write(each))
+        for key, text in decision.assignments.items():
+            uid = self.snap.pods[key].metadata.uid
+            self._write(("pod", key), (self.server.annotate, key, uid, text))
+        for key, desired in decision.statuses.items():
+            self._write(("route", key), (self.server.set_status, key, desired))
+
+    def _content(self):
+        snap = self.snap
+        leases = tuple(
+            (v.uid, v.holder, v.owner, v.prepared, v.observed, v.lost, v.duration_s, v.transitions)
+            for v in snap.leases.values()
+        )
+        due = tuple(life_sign(v) in snap.expired or vacancy_sign(v) in snap.untaken for v in snap.leases.values())
+        pods = tuple(each.metadata.resource_version for each in snap.pods.values())
+        return leases, due, pods, tuple(each.metadata.resource_version for each in snap.routes.values())
+
+    def _wake(self, now):
+        at = self.expiry.next_at(now)
+        if at is not None and at != self._woken_for:
+            self._woken_for = at
+            self.post(self.clock.true(at) - self.loop.now + 0.0005, self._decide_soon)
+
+    def _lease_write(self, write):
+        match write.act:
+            case LeaseAct.CREATE:
+                return self.server.create_lease, write.body
+            case LeaseAct.DELETE:
+                return self.server.delete_lease, write.key, write.body["preconditions"]
+        return self.server.patch_lease, write.key, write.body, ""
+
+    # what is written -------------------------------------------------------------------------------------------
+
+    def _write(self, target, request):
+        if target in self._busy:
+            return
+        self._busy[target] = request
+        self.step(self._send, target, request)
+
+    def _send(self, target, request):
+        self.line.call(TIMEOUT_S, lambda result: self._written(target, result), *request)
+
+    def _written(self, target, result):
+        how, what = result
+        if how == "ok":
+            self._failures = 0
+            if isinstance(what, LeaseView):
+                self._put(what)
+            self.post(0.02, self._free, target)
+            return
+        self._failures += 1
+        pause = min(RETRY_MAX_S, RETRY_FIRST_S * 2 ** min(self._failures, 8))
+        self.post(pause, self._free, target)
+
+    def _free(self, target):
+        self._busy.pop(target, None)
+        self._decide_soon()
+
+
+def _key(new):
+    return (new.namespace, new.name) if isinstance(new, LeaseView) else new.key

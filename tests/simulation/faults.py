@@ -1,0 +1,235 @@
+"""Makes a schedule's faults happen to the world, and makes them stop."""
+
+from __future__ import annotations
+
+import msgspec
+
+from contract.names import GUARD_LIFETIME_S, LEASE_SECONDS
+from controller.objects import Address
+
+TAKEOVER_S = 1.0
+"""After a controller's death or silence another one leads, much sooner than in a cluster."""
+SHIELD_S = 0.05
+"""A process that is stopped at the very moment when the wall clock is set is a limit that docs/ownership.md names."""
+
+replace = msgspec.structs.replace
+
+
+class Faults:
+    """Everything that goes wrong, or that users and kubelets do."""
+
+    def __init__(self, world):
+        self._world = world
+        self._loop = world.loop
+        self.disturbed = float("-inf")
+        changed = [int(each.detail) for each in world.schedule.faults if each.kind == "duration"]
+        self.longest_s = max([world.schedule.duration_s, *changed]) + GUARD_LIFETIME_S
+        self._calm = False
+        self._ended = set()
+
+    def arm(self, faults):
+        for fault in faults:
+            self._loop.at(fault.at, self._happen, fault)
+
+    def over_at(self):
+        """When the last of them is over, as far as their times tell."""
+        lives = [life.born + life.ready_after for life in self._world.schedule.pods]
+        return max([*lives, *(each.at + abs(each.length) for each in self._world.schedule.faults)]) + 0.1
+
+    def calm(self):
+        """From now on nothing goes wrong any more."""
+        world = self._world
+        parts = [*world.sidecars.values(), *world.controllers.values()]
+        for each in parts:
+            each.traps = []
+            each.line.heal()
+        while (end := max(each.stopped_until for each in parts)) > self._loop.now and not self._loop.stopped:
+            self._loop.run(end)
+        self._calm = True
+        world.outcome.calm = self._loop.now
+        world.log("world", "no more faults")
+        for name, each in world.sidecars.items():
+            each.refused = dict.fromkeys(each.refused, 0)
+            each.line.no_request_until = each.line.no_answer_until = 0.0
+            if not each.fit:
+                self._set_fit(name, fit=True)
+        for name, each in world.controllers.items():
+            each.line.no_request_until = each.line.no_answer_until = 0.0
+            if not each.running:
+                each.begin()
+            each.lead(name == "c0")
+
+    def _happen(self, fault):
+        world = self._world
+        target = world.sidecars.get(fault.who) or world.controllers.get(fault.who)
+        if target is None and fault.who != "r0":
+            return
+        if world.drawing:
+            world.log("FAULT", str(fault))
+        if fault.who in world.controllers:
+            self.disturbed = float("inf")
+        getattr(self, f"_{fault.kind}")(fault, target)
+
+    # processes and nodes ---------------------------------------------------------------------------------------
+
+    def _stall(self, fault, target):
+        target.traps.append([fault.step, self._stop_now, (fault, target)])
+
+    def _stop(self, fault, target):
+        self._stop_now(fault, target)
+
+    def _stop_now(self, fault, target):
+        target.stop(fault.length)
+        if fault.who in self._world.controllers and fault.length > TAKEOVER_S:
+            self._loop.after(TAKEOVER_S, self._take_over, target)
+
+    def _take_over(self, old):
+        """The old leader learns of it when it runs again, and may do something before."""
+        others = [each for each in self._world.controllers.values() if each is not old and each.running]
+        if others and not self._calm:
+            old.deliver(old.post, 0.1, old.lead, False)
+            others[0].deliver(others[0].lead, True)
+
+    def _crash(self, fault, target):
+        target.traps.append([fault.step, self._kill, (fault, target)])
+
+    def _kill(self, fault, target):
+        if not target.running:
+            return
+        self._world.log(target.name, "killed")
+        target.die()
+        self._loop.after(fault.length, self._restart, target)
+
+    def _restart(self, target):
+        if target.running or target.name in self._ended:
+            return
+        target.begin()
+        if target.name in self._world.controllers:
+            self._loop.after(0.3, self._lead_if_none, target)
+
+    def _lead_if_none(self, controller):
+        if controller.running and not any(each.leads for each in self._world.controllers.values()):
+            controller.lead(True)
+
+    def _power(self, fault, target):
+        target.die()
+        target.kernel.wipe()
+        if fault.detail == "never":
+            self._ended.add(target.name)
+            self._loop.after(min(fault.length, 6.0), self._world.set_ready, target.name, False)
+        else:
+            self._loop.after(fault.length, self._restart, target)
+
+    # the way to the API ----------------------------------------------------------------------------------------
+
+    def _cut(self, fault, target):
+        target.line.cut(fault.length, requests=fault.detail != "answers", answers=fault.detail != "requests")
+
+    def _request(self, fault, target):
+        target.line.weather.append([fault.step, fault.detail, fault.length])
+
+    def _watch(self, fault, target):
+        for watch in target.line.watches:
+            watch.interrupt(fault.length, stale=fault.detail == "stale")
+
+    # Pods ------------------------------------------------------------------------------------------------------
+
+    def _unready(self, fault, target):
+        self._world.set_ready(target.name, False)
+        self._loop.after(fault.length, self._ready_again, target)
+
+    def _ready_again(self, target):
+        if target.name not in self._ended:
+            self._world.set_ready(target.name, True)
+
+    def _unfit(self, fault, target):
+        self._set_fit(target.name, fit=False)
+        self._loop.after(fault.length, self._fit_again, target.name)
+
+    def _fit_again(self, name):
+        if not self._world.sidecars[name].fit:
+            self._set_fit(name, fit=True)
+
+    def _set_fit(self, name, *, fit):
+        sidecar = self._world.sidecars[name]
+        self._world.log(name, "has its interface again" if fit else "has lost its interface")
+        sidecar.fit = fit
+        sidecar.deliver(sidecar.links_changed)
+
+    def _delete(self, fault, target):
+        key, server = ("ns", target.name), self._world.server
+        pod = server.objects["pod"].get(key)
+        if pod is None or pod.metadata.deletion_timestamp is not None:
+            return
+        life = self._world.lives[target.name]
+        self._ended.add(target.name)
+        meta = replace(pod.metadata, deletion_timestamp="now")
+        server.put("pod", key, replace(pod, metadata=meta))
+        self._loop.after(life.app_ends_after, self._app_ended, target, life)
+        self._loop.after(life.app_ends_after + life.grace, self._torn_down, target)
+
+    def _app_ended(self, target, life):
+        self._world.set_ready(target.name, False)
+        target.terminate(life.drain, lambda: self._torn_down(target))
+
+    def _torn_down(self, target):
+        if target.running:
+            target.die()
+        target.kernel.wipe()
+        self._world.server.remove("pod", ("ns", target.name))
+
+    def _foreign(self, _fault, target):
+        for address in list(target.kernel.ends):
+            target.kernel.delete(address)
+        target.kernel.changed()
+
+    def _refuse(self, fault, target):
+        target.refused[fault.detail] += fault.step
+
+    def _relink(self, _fault, target):
+        target.deliver(target.links_changed)
+
+    def _clock(self, fault, target):
+        adopted = any(route.state.present and route.state.base_s is None for route in target.routes.values())
+        if not target.running or adopted or (target.kernel.ends and not target.routes):
+            return
+        if self._loop.now < target.stopped_until:
+            return
+        target.shielded_until = self._loop.now + SHIELD_S
+        target.kernel.set_wall(fault.length)
+        target.post(0.002, target.stepped)
+
+    # controllers and routes ------------------------------------------------------------------------------------
+
+    def _lead(self, fault, target):
+        if not target.running:
+            return
+        others = [each for each in self._world.controllers.values() if each is not target and each.leads]
+        for each in others:
+            self._loop.after(max(0.0, fault.length), each.deliver, each.lead, False)
+        self._loop.after(max(0.0, -fault.length), target.deliver, target.lead, True)
+
+    def _change_route(self, change):
+        route = self._world.server.objects["route"].get(("ns", "r0"))
+        if route is not None:
+            meta = replace(route.metadata, generation=route.metadata.generation + 1)
+            self._world.server.put("route", route.key, change(replace(route, metadata=meta)))
+
+    def _duration(self, fault, _target):
+        def change(route):
+            notes = {**route.metadata.annotations, LEASE_SECONDS: fault.detail}
+            return replace(route, metadata=replace(route.metadata, annotations=notes))
+
+        self._change_route(change)
+
+    def _reassign(self, _fault, _target):
+        def change(route):
+            have = [each.value for each in route.spec.addresses]
+            new = [f"34.123.10.{3 if value.endswith('.1/32') else 1}/32" for value in have[:1]] + have[1:]
+            asked = tuple(Address(each, "gke.networking.io/cidr") for each in new)
+            return replace(route, spec=replace(route.spec, addresses=asked))
+
+        self._change_route(change)
+
+    def _unroute(self, _fault, _target):
+        self._world.server.remove("route", ("ns", "r0"))

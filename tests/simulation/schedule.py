@@ -1,0 +1,179 @@
+"""What a simulated minute consists of, from a seed: Pods and their lives, routes, and a list of faults.
+
+The list is plain data, so that a violating schedule can be shrunk by leaving faults out. Faults come in clusters around
+a few hot moments, most of which are the births and deaths of Pods: one alone is survived by almost any protocol.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field, replace
+
+DURATIONS_S = (1, 2, 2, 3, 3, 5, 10)
+MAX_STOP_S = 30.0
+LATEST_REQUEST_S = 20.0
+
+# who is aimed at: a Pod's sidecar, a Pod, a node with its Pod, a controller, a route
+KINDS = {
+    "stall": 14,  # SIGSTOP between two instructions, the k-th from here
+    "stop": 4,  # SIGSTOP now
+    "crash": 8,  # SIGKILL between two instructions, and a restart; what the kernel has stays
+    "power": 3,  # the node loses its power: process, addresses and fences are gone; back later, or never
+    "cut": 9,  # requests, answers or both are lost for a while
+    "request": 14,  # the k-th request from here is lost, late, refused, or its answer is lost or late
+    "watch": 5,  # a connection dies silently, and a list follows, perhaps of an older state
+    "unready": 5,
+    "unfit": 3,  # the interface goes away for a while
+    "delete": 6,
+    "foreign": 1,  # somebody else removes the address
+    "refuse": 3,  # the kernel refuses the next removals or additions
+    "relink": 1,
+    "clock": 2,  # the wall clock is set
+    "lead": 5,  # another controller takes over, perhaps before the old one knows
+    "duration": 3,
+    "reassign": 2,  # the routes' addresses are changed
+    "unroute": 1,
+}
+REQUESTS = ("lose request", "lose answer", "late request", "late answer", "refuse")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that goes wrong, or that somebody does."""
+
+    at: float
+    kind: str
+    who: str = ""
+    length: float = 0.0
+    step: int = 0
+    detail: str = ""
+
+    def __str__(self):
+        parts = [f"{self.at:7.3f} {self.kind} {self.who}"]
+        parts += [f"for {self.length:.3f} s"] if self.length else []
+        parts += [f"at step {self.step}"] if self.step else []
+        return " ".join([*parts, self.detail]).rstrip()
+
+
+@dataclass(frozen=True)
+class PodLife:
+    """A Pod: when it is made and how long until it is ready."""
+
+    name: str
+    uid: str
+    born: float
+    ready_after: float
+    grace: float
+    app_ends_after: float
+    drain: float
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """All of it; the same schedule always runs the same way."""
+
+    seed: int
+    duration_s: int
+    lifetime: bool
+    pods: tuple[PodLife, ...]
+    controllers: int
+    routes: int
+    addresses: int
+    window: float
+    sticky: bool
+    faults: tuple[Fault, ...] = field(default=())
+
+    def without(self, i):
+        return replace(self, faults=self.faults[:i] + self.faults[i + 1 :])
+
+    def lines(self):
+        """Tell it to a person."""
+        fence = "lifetime" if self.lifetime else "deadline"
+        yield (
+            f"seed {self.seed}: duration {self.duration_s} s, fence {fence}, {self.routes} route(s) with {self.addresses} "
+            f"address(es), {self.controllers} controller(s){', sticky' if self.sticky else ''}"
+        )
+        yield from (f"  {pod.born:7.3f} Pod {pod.name} is made, ready after {pod.ready_after:.2f} s" for pod in self.pods)
+        yield from (f"  {fault}" for fault in self.faults)
+
+
+def generate(seed):
+    """Make a schedule."""
+    rng = random.Random(seed)
+    duration_s = rng.choice(DURATIONS_S)
+    lifetime = duration_s > 1 and rng.random() < 0.2
+    window = 3.0 + 1.6 * duration_s * rng.random() + rng.random() * 3.0
+    pods = tuple(_pod(rng, i, window) for i in range(rng.choice((2, 2, 2, 3))))
+    routes = 2 if rng.random() < 0.15 else 1
+    schedule = Schedule(
+        seed,
+        duration_s,
+        lifetime,
+        pods,
+        controllers=2 if rng.random() < 0.35 else 1,
+        routes=routes,
+        addresses=2 if rng.random() < 0.2 else 1,
+        window=window,
+        sticky=rng.random() < 0.15,
+    )
+    hot = [rng.uniform(0.2, window) for _ in range(2)]
+    hot += [pod.born + pod.ready_after for pod in pods]
+    count = min(14, int(rng.expovariate(1 / 5.0)) + 1)
+    faults = [_fault(rng, schedule, hot) for _ in range(count)]
+    return replace(schedule, faults=tuple(sorted(faults, key=lambda fault: fault.at)))
+
+
+def _pod(rng, i, window):
+    born = 0.0 if i == 0 or rng.random() < 0.35 else rng.uniform(0.5, window)
+    ready_after = rng.uniform(0.05, 0.5) if rng.random() < 0.85 else rng.uniform(0.5, 4.0)
+    grace = rng.choice((0.3, 2.0, 6.0))
+    drain = rng.choice((0.0, 0.5, 3.0))
+    return PodLife(f"p{i}", f"uid-{i}", born, ready_after, grace, rng.uniform(0.01, 0.5), drain)
+
+
+def _length(rng, longest):
+    """From a hundredth of a second to `longest`, each order of magnitude as likely as the next."""
+    return 0.01 * (longest / 0.01) ** rng.random()
+
+
+def _fault(rng, schedule, hot):
+    kinds = list(KINDS)
+    kind = rng.choices(kinds, [KINDS[each] for each in kinds])[0]
+    at = rng.choice(hot) + rng.expovariate(1 / 0.4) if rng.random() < 0.75 else rng.uniform(0.1, schedule.window)
+    at = max(0.1, at)
+    longest = min(MAX_STOP_S, 3.0 * schedule.duration_s + 2.0) if rng.random() < 0.95 else MAX_STOP_S
+    length = _length(rng, longest)
+    step = rng.randint(1, 12)
+    pod = rng.choice(schedule.pods).name
+    controller = f"c{rng.randrange(schedule.controllers)}"
+    anybody = controller if rng.random() < 0.25 else pod
+    return _shaped(rng, schedule, Fault(round(at, 4), kind, anybody, round(length, 4), step), pod, controller)
+
+
+def _shaped(rng, schedule, fault, pod, controller):
+    """Give a fault the fields that its kind has."""
+    match fault.kind:
+        case "stall" | "crash":
+            return replace(fault, length=fault.length if fault.kind == "stall" else min(fault.length, 6.0))
+        case "stop" | "watch":
+            return replace(fault, step=0, detail=rng.choice(("fresh", "stale")) if fault.kind == "watch" else "")
+        case "power":
+            return replace(fault, who=pod, step=0, detail=rng.choice(("back", "back", "never")))
+        case "cut":
+            return replace(fault, step=0, detail=rng.choice(("requests", "answers", "both")))
+        case "request":
+            length = min(fault.length, LATEST_REQUEST_S)
+            return replace(fault, length=length, detail=rng.choice(REQUESTS))
+        case "refuse":
+            return replace(fault, who=pod, length=0.0, step=rng.randint(1, 3), detail=rng.choice(("add", "remove", "remove")))
+        case "clock":
+            length = round(rng.choice((-1, 1)) * _length(rng, 20.0), 4)
+            return replace(fault, who=pod, step=0, length=length)
+        case "lead":
+            who = f"c{rng.randrange(schedule.controllers)}"
+            return replace(fault, who=who, step=0, length=round(rng.choice((-1.0, 0.3, 2.0)) * rng.random(), 4))
+        case "duration":
+            return replace(fault, who="r0", length=0.0, step=0, detail=str(rng.choice((1, 2, 2, 4, 10))))
+        case "reassign" | "unroute":
+            return replace(fault, who="r0", length=0.0, step=0)
+    return replace(fault, who=pod if fault.kind in ("unready", "unfit", "delete", "foreign", "relink") else controller, step=0)
