@@ -1,6 +1,6 @@
 """Netlink messages by `struct`, and a socket that sends a batch of them and reads the answers.
 
-Only what the fence, the announcing rule and the change monitor need; addresses go by pyroute2. Calls here are
+Only what addresses, fence, announcing rule and change monitor need. Calls here are
 synchronous: the kernel answers a netlink request before `send` returns, so there is nothing to wait for.
 """
 
@@ -22,6 +22,8 @@ REQUEST: Final = 0x001
 ACK: Final = 0x004
 DUMP: Final = 0x300
 CREATE: Final = 0x400
+REPLACE: Final = 0x100
+EXCLUSIVE: Final = 0x200
 
 _ERROR: Final = 2
 _DONE: Final = 3

@@ -309,7 +309,6 @@ def test_lifting_what_is_not_there_is_no_error(fence):
 
 @contextlib.asynccontextmanager
 async def addresses():
-    # pyroute2 opens its socket at the first call
     with inside(POD):
         found = Addresses()
         try:
