@@ -246,7 +246,7 @@ def stamped(desired: dict[str, Any], route: Route, now: str) -> dict[str, Any]:
             each.get("state", ""),
         )
         addresses.append({**each, "since": old.since if same and old is not None and old.since else now})
-    old_conditions = {each.type: (each.status, each.last_transition_time) for each in route.status.conditions}
+    old_conditions = {each.type: (each.status, each.last_transition_time or "") for each in route.status.conditions}
     return {
         **desired,
         "addresses": addresses,

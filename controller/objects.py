@@ -58,7 +58,8 @@ class Condition(msgspec.Struct, frozen=True, rename="camel"):
     reason: str = ""
     message: str = ""
     observed_generation: int = 0
-    last_transition_time: str = ""
+    # null where whoever wrote it gave no time
+    last_transition_time: str | None = None
 
 
 class Conditions(msgspec.Struct, frozen=True):

@@ -144,7 +144,7 @@ class Reflector:
         try:
             return decoded(self._kind, raw)
         except ContractError as error:
-            self._put(Trouble(error.where, f"{error}; this object is left out until it is corrected"))
+            self._put(Trouble(error.where, f"{error}; until it is corrected, what was last read of it stands"))
             return None
 
 
