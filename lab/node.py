@@ -132,7 +132,10 @@ def _heartbeat(node: Node) -> None:
     except ApiError as error:
         if error.code != 404:
             raise
-        node.api.create("/api/v1/nodes", {"apiVersion": "v1", "kind": "Node", "metadata": {"name": node.name}})
+        # by these labels, which a kubelet gives too, the scheduler spreads Pods over nodes
+        labels = {"kubernetes.io/hostname": node.name, "kubernetes.io/os": "linux"}
+        meta = {"name": node.name, "labels": labels}
+        node.api.create("/api/v1/nodes", {"apiVersion": "v1", "kind": "Node", "metadata": meta})
         node.api.patch(f"{path}/status", {"status": status})
     spec = {
         "holderIdentity": node.name,

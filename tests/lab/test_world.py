@@ -127,6 +127,9 @@ spec:
           [{"interfaceName": "eth0", "network": "default"}, {"interfaceName": "eth1", "network": "red-network"}]
     spec:
       terminationGracePeriodSeconds: 2
+      topologySpreadConstraints:
+        - {maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: DoNotSchedule,
+           labelSelector: {matchLabels: {app: web}}}
       containers: [{name: web, image: web, ports: [{containerPort: 80}], readinessProbe: {httpGet: {port: 80}}}]
 """
 
