@@ -14,11 +14,12 @@ from controller.objects import Pod, Route
 from controller.snapshot import Snapshot
 
 from .loop import Process
-from .server import Line
+from .server import CONFLICT, Line
 
 TIMEOUT_S = 3.0
-RETRY_FIRST_S = 0.05
-RETRY_MAX_S = 1.0
+RETRY_FIRST_S = 0.1
+RETRY_MAX_S = 2.0
+STALE_S = 1.0
 CHECK_ONE_IN = 50
 KINDS = {"lease": LeaseView, "pod": Pod, "route": Route}
 
@@ -44,7 +45,8 @@ class Controller(Process):
         self.snap = Snapshot.of(*self._fixed)
         self.expiry = Expiry()
         self._synced = set()
-        self._busy = {}
+        self._busy = set()
+        self._held = set()
         self._failures = 0
         self._pending = False
         self._calm = None
@@ -74,32 +76,38 @@ class Controller(Process):
             self._synced.add(kind)
             if len(self._synced) == len(KINDS):
                 self.steady_since = max(self.steady_since if self.steady_since < float("inf") else 0.0, self.loop.now)
-            there = {_key(each) for each in new}
-            for key in [key for key in self._known(kind) if key not in there]:
-                self._drop(kind, key, final=False)
-            for each in new:
-                self._put(each)
+            version, found = new
+            there = {_key(each) for each in found}
+            for key, old in list(self._known(kind).items()):
+                if key not in there and _version(old) <= version:
+                    self._drop(kind, key, final=False)
+            for each in found:
+                self._put(kind, each)
         elif how == "SET":
-            self._put(new)
+            self._put(kind, new)
         else:
-            self._put(new)
-            self._drop(kind, _key(new), final=True)
+            old = self._known(kind).get(_key(new))
+            if old is not None and _uid(old) == _uid(new):
+                self._drop(kind, _key(new), final=True)
         self._decide_soon()
 
     def _known(self, kind):
         return {"lease": self.snap.leases, "pod": self.snap.pods, "route": self.snap.routes}[kind]
 
-    def _put(self, new):
-        if isinstance(new, LeaseView):
-            known = self.snap.leases.get(_key(new))
-            if known is not None and int(known.version) > int(new.version):
-                return
-            self.expiry.observe(new, self.clock.boot())
+    def _put(self, kind, new):
+        key = _key(new)
+        old = self._known(kind).get(key)
+        if old is not None and _uid(old) == _uid(new) and _version(new) <= _version(old):
+            return
         self.snap.put(new)
+        if kind == "lease":
+            self.expiry.observe(new, self.clock.boot())
+        self._held.discard((kind, key))
 
     def _drop(self, kind, key, *, final):
         if kind == "lease":
-            self.snap.note_vanished(key, final=final)
+            if self.snap.route_of_lease.get(key) in self.snap.routes:
+                self.snap.note_vanished(key, final=final)
             self.expiry.forget(key)
         self.snap.drop(KINDS[kind], key)
 
@@ -161,9 +169,9 @@ class Controller(Process):
     # what is written -------------------------------------------------------------------------------------------
 
     def _write(self, target, request):
-        if target in self._busy:
+        if target in self._busy or target in self._held:
             return
-        self._busy[target] = request
+        self._busy.add(target)
         self.step(self._send, target, request)
 
     def _send(self, target, request):
@@ -171,20 +179,33 @@ class Controller(Process):
 
     def _written(self, target, result):
         how, what = result
+        kind, key = target
+        self._busy.discard(target)
         if how == "ok":
             self._failures = 0
-            if isinstance(what, LeaseView):
-                self._put(what)
-            self.post(0.02, self._free, target)
-            return
-        self._failures += 1
-        pause = min(RETRY_MAX_S, RETRY_FIRST_S * 2 ** min(self._failures, 8))
-        self.post(pause, self._free, target)
+            if what is None:
+                self._drop(kind, key, final=True)
+            elif kind == "lease" or key in self._known(kind):
+                self._put(kind, what)
+        else:
+            self._failures += 1
+            pause = STALE_S if result is CONFLICT else min(RETRY_MAX_S, RETRY_FIRST_S * 2 ** min(self._failures, 8))
+            self._held.add(target)
+            self.post(pause, self._again, target)
+        self._decide_soon()
 
-    def _free(self, target):
-        self._busy.pop(target, None)
+    def _again(self, target):
+        self._held.discard(target)
         self._decide_soon()
 
 
 def _key(new):
     return (new.namespace, new.name) if isinstance(new, LeaseView) else new.key
+
+
+def _uid(new):
+    return new.uid if isinstance(new, LeaseView) else new.metadata.uid
+
+
+def _version(new):
+    return int(new.version if isinstance(new, LeaseView) else new.metadata.resource_version)

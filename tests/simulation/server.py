@@ -40,13 +40,13 @@ class Server:
         self.signs = {}
         self.prepared = {}
         self.patient = lambda _view: None
-        self._version = 0
+        self.version = 0
 
     # storage ---------------------------------------------------------------------------------------------------
 
     def _store(self, kind, key, new):
-        self._version += 1
-        version = str(self._version)
+        self.version += 1
+        version = str(self.version)
         if kind == "lease":
             new = replace(new, version=version)
             past = self.history.setdefault(key, [])
@@ -68,7 +68,7 @@ class Server:
         old = self.objects[kind].pop(key, None)
         if old is None:
             return
-        self._version += 1
+        self.version += 1
         self.history.pop(key, None)
         for watch in self.watches:
             if watch.kind == kind and watch.name in (None, key):
@@ -101,10 +101,10 @@ class Server:
         key = (meta["namespace"], meta["name"])
         if key in self.objects["lease"]:
             return CONFLICT
-        self._version += 1
+        self.version += 1
         view = LeaseView(
             *key,
-            uid=f"lease-{self._version}",
+            uid=f"lease-{self.version}",
             version="",
             holder=spec.get("holderIdentity", ""),
             owner=meta["annotations"][OWNER],
@@ -372,15 +372,15 @@ class Watch:
         server = self._line.server
         found = server.objects[self.kind]
         if self.name is None:
-            self._send("LIST", list(found.values()))
+            self._send("LIST", (server.version, list(found.values())))
             return
         new = found.get(self.name)
         past = server.history.get(self.name, ()) if stale and new is not None else ()
         if len(past) > 1:
             # a server's watch cache may be behind what was seen before; it catches up
             begin = self._rng.randrange(len(past) - 1)
-            self._send("LIST", [past[begin]])
+            self._send("LIST", (server.version, [past[begin]]))
             for each in past[begin + 1 :]:
                 self._send("SET", each)
             return
-        self._send("LIST", [] if new is None else [new])
+        self._send("LIST", (server.version, [] if new is None else [new]))

@@ -123,7 +123,7 @@ class Sidecar(Process):
 
     def _pod_seen(self, kind, new):
         if kind == "LIST":
-            new = new[0] if new else None
+            new = new[1][0] if new[1] else None
         if kind == "GONE" or new is None or new.metadata.uid != self.me:
             return
         text = new.metadata.annotations.get(ASSIGNMENT)
@@ -227,7 +227,7 @@ class Route:
     def _lease_seen(self, kind, new):
         if self.gone:
             return
-        view = (new[0] if new else None) if kind == "LIST" else None if kind == "GONE" else new
+        view = (new[1][0] if new[1] else None) if kind == "LIST" else None if kind == "GONE" else new
         first = not self._known
         self._known = True
         self.feed(LeaseSeen(view))

@@ -36,6 +36,7 @@ from controller.objects import (
 from controller.expiry import patience_s
 
 from . import coverage as rows
+from . import memory
 from .controller import Controller
 from .faults import Faults
 from .kernel import Judge, Kernel
@@ -233,4 +234,5 @@ class World:
 def play(schedule, coverage=None, *, drawing=False):
     """Play a schedule."""
     rows.install()
+    memory.install()
     return World(schedule, coverage or rows.Coverage(), drawing=drawing).play()
