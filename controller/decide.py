@@ -172,7 +172,8 @@ def plan_route(snap: Snapshot, key: Key, acceptor: Acceptor | None = None) -> Ro
         return RoutePlan(key, acceptance, lease=lease, status=status)
     lost = _lost(snap, view)
     candidates = _candidates(snap, route, acceptance, lost)
-    chosen = winner(candidates, view.owner if view is not None else "", sticky=acceptance.wishes.sticky)
+    present, holder = (view.owner, view.holder) if view is not None else ("", "")
+    chosen = winner(candidates, present, holder=holder, sticky=acceptance.wishes.sticky)
     owner = chosen.uid if chosen is not None else ""
     lease = _lease_write(snap, route, acceptance, owner, lost)
     entries = _entries(snap, route, acceptance, candidates, owner)

@@ -148,14 +148,23 @@ def _scheduled(pod: Pod) -> str:
     return f"{said.reason}: {said.message}" if said is not None and said.reason else ""
 
 
-def winner(candidates: Iterable[Candidate], owner: str, *, sticky: bool = False) -> Candidate | None:
-    """Choose: the newest; of several as new the present owner, then the greatest UID; Sticky keeps the present owner."""
-    eligible = [each for each in candidates if each.eligible]
+def winner(candidates: Iterable[Candidate], owner: str, *, holder: str = "", sticky: bool = False) -> Candidate | None:
+    """Choose: the newest; of several as new the present owner, then the greatest UID; Sticky keeps the present owner.
+
+    A Pod on the node of one that was lost comes after all others, unless it is the holder: the node may be dead, and
+    Kubernetes calls its Pods Ready for another 45 s.
+    """
+    known = list(candidates)
+    doubted = {each.pod.spec.node_name for each in known if each.verdict is Verdict.LOST}
+    eligible = [each for each in known if each.eligible]
     if sticky and (kept := next((each for each in eligible if each.uid == owner), None)) is not None:
         return kept
-    return max(
-        eligible, key=lambda each: (each.pod.metadata.creation_timestamp, each.uid == owner, each.uid), default=None
-    )
+
+    def rank(each: Candidate) -> tuple[bool, str, bool, str]:
+        sound = each.uid == holder or each.pod.spec.node_name not in doubted
+        return sound, each.pod.metadata.creation_timestamp, each.uid == owner, each.uid
+
+    return max(eligible, key=rank, default=None)
 
 
 def nobody(candidates: list[Candidate], route: Route) -> str:

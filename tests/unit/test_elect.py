@@ -62,6 +62,24 @@ def test_who_wins_in_any_order(pods, owner, sticky, name):
         assert (found.pod.name if found else None) == name
 
 
+LOST_ON_N1 = pod("lost", 9, uid="u0", node="n1")
+DOUBTS = [
+    pytest.param([pod("new", 2, node="n1"), pod("old", 1, node="n2")], "", "old", id="another-node-first"),
+    pytest.param([pod("new", 2, node="n1")], "", "new", id="better-than-nobody"),
+    pytest.param([pod("new", 2, node="n1"), pod("old", 1, node="n2")], "uid-new", "new", id="the-holder-is-alive"),
+    pytest.param([pod("new", 2, node="n2"), pod("old", 1, node="n2")], "", "new", id="others-by-age"),
+]
+
+
+@pytest.mark.parametrize(("pods", "holder", "name"), DOUBTS)
+def test_the_node_of_a_lost_pod_is_doubted(pods, holder, name):
+    judged = [judge(each, route(), ("u0",)) for each in (LOST_ON_N1, *pods)]
+    for order in itertools.permutations(judged):
+        found = winner(order, "", holder=holder)
+        assert found is not None
+        assert found.pod.name == name
+
+
 PLACES = [
     pytest.param(pod("a"), "default", (True, None), id="default-network-left-open"),
     pytest.param(pod("a"), "pod-network", (True, None), id="default-network-by-its-old-name"),
