@@ -18,6 +18,7 @@ from cli.stage import Stage
 from cli.view import PodRow, Silent, Terminal, View
 from lab import closed
 from lab.binaries import find
+from lab.cli import prepare
 from lab.errors import LabError
 from lab.ledger import PODS, Ledger, assignment
 from lab.world import World
@@ -39,6 +40,7 @@ def demo(*, as_json: bool, plain: bool) -> None:
     """
     try:
         if not closed.is_closed():
+            prepare()
             closed.enter([sys.executable, "-m", "cli.main", *sys.argv[1:]])
         sys.exit(_run(as_json=as_json, plain=plain))
     except LabError as error:

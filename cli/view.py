@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+_SHOWN = ("decided", "released", "acquired", "announced")
+"""What fits beside each other on 80 columns; the line of each event and the JSON have all."""
+
 
 @dataclass(frozen=True, slots=True)
 class PodRow:
@@ -114,16 +117,17 @@ def sentence(outcome: Outcome) -> str:
 
 
 def table(outcomes: list[Outcome]) -> Table:
-    """All events, one row each."""
-    rows = Table(title="What was seen", title_justify="left", header_style="bold")
-    rows.add_column("event")
-    rows.add_column("now held by")
-    for heading in ("gap ms", "two holders", *(f"{stage} ms" for stage in STAGES)):
+    """The events at which an address moved, one row each."""
+    rows = Table(title="What was seen (times in ms after the cause)", title_justify="left", header_style="bold")
+    rows.add_column("event", no_wrap=True)
+    for heading in ("client's gap", "two holders", *_SHOWN):
         rows.add_column(heading, justify="right")
     for each in outcomes:
+        if each.gap_ms is None and not each.times_ms:
+            continue
         gap = "" if each.gap_ms is None else f"{each.gap_ms:.1f}"
-        times = (f"{each.times_ms[stage]:.1f}" if stage in each.times_ms else "" for stage in STAGES)
-        rows.add_row(each.name, each.pod, gap, str(each.two_holders), *times, style="red" if each.broken else "")
+        times = (f"{each.times_ms[stage]:.0f}" if stage in each.times_ms else "" for stage in _SHOWN)
+        rows.add_row(each.name, gap, str(each.two_holders), *times, style="red" if each.broken else "")
     return rows
 
 
