@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from contract.names import GUARD_LIFETIME_S, LEASE_SECONDS
-from controller.objects import Address
+from controller.objects import Address, RouteStatus
 
 TAKEOVER_S = 1.0
 """After a controller's death or silence another one leads, much sooner than in a cluster."""
@@ -25,7 +25,7 @@ class Faults:
         changed = [int(each.detail) for each in world.schedule.faults if each.kind == "duration"]
         self.longest_s = max([world.schedule.duration_s, *changed]) + GUARD_LIFETIME_S
         self._calm = False
-        self._ended = set()
+        self.ended = set()
 
     def arm(self, faults):
         for fault in faults:
@@ -101,7 +101,7 @@ class Faults:
         self._loop.after(fault.length, self._restart, target)
 
     def _restart(self, target):
-        if target.running or target.name in self._ended:
+        if target.running or target.name in self.ended:
             return
         target.begin()
         if target.name in self._world.controllers:
@@ -115,7 +115,7 @@ class Faults:
         target.die()
         target.kernel.wipe()
         if fault.detail == "never":
-            self._ended.add(target.name)
+            self.ended.add(target.name)
             self._loop.after(min(fault.length, 6.0), self._world.set_ready, target.name, False)
         else:
             self._loop.after(fault.length, self._restart, target)
@@ -139,7 +139,7 @@ class Faults:
         self._loop.after(fault.length, self._ready_again, target)
 
     def _ready_again(self, target):
-        if target.name not in self._ended:
+        if target.name not in self.ended:
             self._world.set_ready(target.name, True)
 
     def _unfit(self, fault, target):
@@ -162,7 +162,7 @@ class Faults:
         if pod is None or pod.metadata.deletion_timestamp is not None:
             return
         life = self._world.lives[target.name]
-        self._ended.add(target.name)
+        self.ended.add(target.name)
         meta = replace(pod.metadata, deletion_timestamp="now")
         server.put("pod", key, replace(pod, metadata=meta))
         self._loop.after(life.app_ends_after, self._app_ended, target, life)
@@ -231,5 +231,16 @@ class Faults:
 
         self._change_route(change)
 
-    def _unroute(self, _fault, _target):
-        self._world.server.remove("route", ("ns", "r0"))
+    def _unroute(self, fault, _target):
+        server, key = self._world.server, ("ns", "r0")
+        route = server.objects["route"].get(key)
+        if route is None:
+            return
+        server.remove("route", key)
+        if fault.detail == "back":
+            meta = replace(route.metadata, uid=route.metadata.uid + "-again")
+            again = replace(route, metadata=meta, status=RouteStatus())
+            self._loop.after(fault.length, server.put, "route", key, again)
+
+    def _vanish(self, _fault, _target):
+        self._world.server.remove("lease", ("ns", "holdfast-r0"))

@@ -32,7 +32,8 @@ KINDS = {
     "lead": 5,  # another controller takes over, perhaps before the old one knows
     "duration": 3,
     "reassign": 2,  # the routes' addresses are changed
-    "unroute": 1,
+    "unroute": 2,  # a route is deleted, and perhaps made again
+    "vanish": 1,  # somebody deletes the Lease, which the policy allows only while it is free
 }
 REQUESTS = ("lose request", "lose answer", "late request", "late answer", "refuse")
 
@@ -174,6 +175,8 @@ def _shaped(rng, schedule, fault, pod, controller):
             return replace(fault, who=who, step=0, length=round(rng.choice((-1.0, 0.3, 2.0)) * rng.random(), 4))
         case "duration":
             return replace(fault, who="r0", length=0.0, step=0, detail=str(rng.choice((1, 2, 2, 4, 10))))
-        case "reassign" | "unroute":
+        case "unroute":
+            return replace(fault, who="r0", step=0, detail=rng.choice(("gone", "back", "back")))
+        case "reassign" | "vanish":
             return replace(fault, who="r0", length=0.0, step=0)
     return replace(fault, who=pod if fault.kind in ("unready", "unfit", "delete", "foreign", "relink") else controller, step=0)

@@ -150,7 +150,7 @@ class World:
 
     def set_ready(self, name, ready):
         pod = self.server.objects["pod"].get(("ns", name))
-        if pod is None or (pod.metadata.deletion_timestamp and ready):
+        if pod is None or (ready and name in self.faults.ended):
             return
         self.log(name, "is ready" if ready else "is not ready")
         said = (Condition("Ready", "True" if ready else "False"),)
