@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from lab.errors import LabError
 from lab.ledger import PODS, Ledger, assignment
 from lab.world import World
 
+_DEPLOYMENT = "/apis/apps/v1/namespaces/proxy-deploy-ns/deployments/proxy-deploy"
 EXIT_BROKEN = 1
 EXIT_NO_LAB = 2
 
@@ -118,6 +120,8 @@ def _deployment(stage: Stage) -> None:
     stage.view.say("Rollout of the four Pods: the newest wins, each time there is one.")
     before = stage.uids()
     stage.event("rollout", lambda: _restart(stage), stage.is_newest_of(4, without=before), client=True, within_s=30)
+    stage.view.say("One Pod more, newer than all others.")
+    stage.event("scaled up", lambda: _scale_up(stage, 5), stage.is_newest_of(5), client=True, within_s=20)
     first = stage.holder_uid()
     stage.view.say("The holder is no longer ready, and then is again.")
     stage.event("readiness lost", stage.handle(first).fail_app, lambda uid: uid != first, client=True, within_s=10)
@@ -128,7 +132,14 @@ def _deployment(stage: Stage) -> None:
     stage.event("node dead", off, lambda uid: stage.node_of(uid) not in ("", node), client=True, within_s=20)
 
 
+def _scale_up(stage: Stage, replicas: int) -> None:
+    # a Pod's creation has whole seconds, and of several as new the present owner stays: so not within the same second
+    newest = dt.datetime.fromisoformat(stage.newest())
+    time.sleep(max(0.0, newest.timestamp() + 1 - time.time()))
+    stage.world.api.patch(f"{_DEPLOYMENT}/scale", {"spec": {"replicas": replicas}})
+
+
 def _restart(stage: Stage) -> None:
     stamp = dt.datetime.now(dt.UTC).isoformat()
     note = {"spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": stamp}}}}}
-    stage.world.api.patch("/apis/apps/v1/namespaces/proxy-deploy-ns/deployments/proxy-deploy", note)
+    stage.world.api.patch(_DEPLOYMENT, note)

@@ -59,6 +59,10 @@ class Stage:
         """The Pods there are now."""
         return frozenset(pod["metadata"]["uid"] for pod in self.ledger.all(PODS, self.namespace))
 
+    def newest(self) -> str:
+        """When the newest Pod was created, RFC 3339 with whole seconds."""
+        return str(max(pod["metadata"]["creationTimestamp"] for pod in self.ledger.all(PODS, self.namespace)))
+
     def is_newest_of(self, ready: int, without: frozenset[str] = frozenset()) -> Callable[[str], bool]:
         """Ask whether a Pod is the newest one, once there are so many Pods, all Ready, and none of `without`."""
 
@@ -66,8 +70,7 @@ class Stage:
             pods = {pod["metadata"]["uid"]: pod for pod in self.ledger.all(PODS, self.namespace)}
             if len(pods) != ready or without & pods.keys() or not all(is_ready(pod) for pod in pods.values()):
                 return False
-            newest = max(pod["metadata"]["creationTimestamp"] for pod in pods.values())
-            return uid in pods and pods[uid]["metadata"]["creationTimestamp"] == newest
+            return uid in pods and pods[uid]["metadata"]["creationTimestamp"] == self.newest()
 
         return right
 

@@ -120,7 +120,7 @@ def table(outcomes: list[Outcome]) -> Table:
     """The events at which an address moved, one row each."""
     rows = Table(title="What was seen (times in ms after the cause)", title_justify="left", header_style="bold")
     rows.add_column("event", no_wrap=True)
-    for heading in ("client's gap", "two holders", *_SHOWN):
+    for heading in ("gap ms", "two\nholders", *_SHOWN):
         rows.add_column(heading, justify="right")
     for each in outcomes:
         if each.gap_ms is None and not each.times_ms:
