@@ -1,8 +1,9 @@
 """Whether a route is valid, attached and alone with its addresses: the condition `Accepted`. Pure.
 
-Two questions are kept apart. *Rightful*: is the route valid, and the oldest of the valid ones that claim its addresses?
-That rests on specs alone. *Let go*: has every other holder of one of its addresses let go of it? A rightful route gets
-only those of its addresses that nobody else may still have; the others are `waiting`, and what it holds already stays.
+Two questions are kept apart. *Rightful*: is the route valid, and the oldest of the valid ones that claim its
+addresses? That rests on specs alone. *Let go*: has every other holder of one of its addresses let go of it? A
+rightful route gets only those of its addresses that nobody else may still have; the others are `waiting`, and what it
+holds already stays.
 """
 
 from __future__ import annotations

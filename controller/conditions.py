@@ -139,8 +139,8 @@ def _under_way(scene: Scene, chosen: Candidate, report: Report | None) -> tuple[
         message = f"Pod {name} cannot take them: {said or 'its sidecar gives no reason'}"
         return _Finding(FALSE, "DPV2NotReady", message), _Finding(FALSE, "GCPNotReady", message)
     message = (
-        f"Pod {name} is chosen and has not taken the Lease yet: if this lasts, look for the container holdfast in it and "
-        "at that container's log"
+        f"Pod {name} is chosen and has not taken the Lease yet: if this lasts, look for the container holdfast in it "
+        "and at that container's log"
     )
     return (_Finding(UNKNOWN, "NotReported", message),) * 2
 
@@ -235,7 +235,7 @@ def differs(desired: dict[str, Any], route: Route) -> bool:
 
 
 def stamped(desired: dict[str, Any], route: Route, now: str) -> dict[str, Any]:
-    """Put the times in: that of a condition changes with its status, that of an address with its Pod, epoch or state."""
+    """Put the times in: a condition's changes with its status, an address's with its Pod, epoch or state."""
     known = {each.address: each for each in route.status.addresses}
     addresses = []
     for each in desired["addresses"]:

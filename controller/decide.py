@@ -1,11 +1,11 @@
 """What is to be written: a function of the snapshot, and of nothing else. No clock, no I/O, no client.
 
-`plan_route` decides one route: its Lease, its entries on Pods, its status. `decide` is no more than that for all routes,
-with what several of them share: a Pod's annotation, a namespace's Role, a Gateway's status. Applying the writes and
-deciding again gives no further writes; nothing here depends on having seen an event.
+`plan_route` decides one route: its Lease, its entries on Pods, its status. `decide` is no more than that for all
+routes, with what several of them share: a Pod's annotation, a namespace's Role, a Gateway's status. Applying the
+writes and deciding again gives no further writes; nothing here depends on having seen an event.
 
-An entry appears on the new owner's Pod together with the Lease's `owner`, and leaves the old one only when the Lease shows
-that it is neither owner nor holder any more: a write that loses a race takes nothing away.
+An entry appears on the new owner's Pod together with the Lease's `owner`, and leaves the old one only when the Lease
+shows that it is neither owner nor holder any more: a write that loses a race takes nothing away.
 """
 
 from __future__ import annotations
@@ -283,7 +283,7 @@ def _before(snap: Snapshot, route: Route) -> tuple[str, int]:
 
 
 def _let_go(key: Key, view: LeaseView | None, snap: Snapshot, why: str, *, settled: bool = True) -> LeaseWrite | None:
-    """What is done to the Lease of a route that nobody shall hold: owner away, freed when run out, deleted when free."""
+    """What becomes of the Lease of a route that nobody shall hold: no owner, freed when run out, deleted when free."""
     if view is None:
         return None
     where = lease_key(key)

@@ -1,7 +1,7 @@
 """Who shall hold a route: which Pods are eligible and why the others are not, and the winner. Pure, a total order.
 
-Same Pods in, same winner out, in any order and on any machine. Lost Pods are named by the route's Lease; everything else
-stands on the Pod itself.
+Same Pods in, same winner out, in any order and on any machine. Lost Pods are named by the route's Lease; everything
+else stands on the Pod itself.
 """
 
 from __future__ import annotations
@@ -119,20 +119,16 @@ def judge(pod: Pod, route: Route, lost: Collection[str]) -> Candidate:
 
 
 def _verdict(pod: Pod, route: Route, place: Placement, lost: Collection[str]) -> tuple[Verdict, str]:
-    if pod.metadata.deletion_timestamp is not None:
-        return Verdict.DELETING, ""
-    if pod.status.phase in _ENDED:
-        return Verdict.ENDED, f"phase {pod.status.phase}"
-    if not place.found:
-        return Verdict.NOT_ON_NETWORK, place.problem
-    if route.spec.reaction_mode == "Exists":
-        if not pod.spec.node_name:
-            return Verdict.NO_NODE, _scheduled(pod)
-    elif not (ready := _ready(pod))[0]:
-        return Verdict.NOT_READY, ready[1]
-    if pod.metadata.uid in lost:
-        return Verdict.LOST, "it counts again as soon as its sidecar writes the Lease"
-    return Verdict.ELIGIBLE, ""
+    exists, (ready, unready) = route.spec.reaction_mode == "Exists", _ready(pod)
+    refusals = (
+        (pod.metadata.deletion_timestamp is not None, Verdict.DELETING, ""),
+        (pod.status.phase in _ENDED, Verdict.ENDED, f"phase {pod.status.phase}"),
+        (not place.found, Verdict.NOT_ON_NETWORK, place.problem),
+        (exists and not pod.spec.node_name, Verdict.NO_NODE, _scheduled(pod)),
+        (not exists and not ready, Verdict.NOT_READY, unready),
+        (pod.metadata.uid in lost, Verdict.LOST, "it counts again as soon as its sidecar writes the Lease"),
+    )
+    return next(((verdict, why) for holds, verdict, why in refusals if holds), (Verdict.ELIGIBLE, ""))
 
 
 def _ready(pod: Pod) -> tuple[bool, str]:

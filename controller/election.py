@@ -1,10 +1,10 @@
 """Which replica leads: one Lease, one clock per process, and no two clocks compared.
 
-The leader renews at a third of the duration, and its deadline counts from when its last successful renewal was *sent*; past
-it nothing is written, also by a process that was stopped meanwhile and does not know. A standby counts the duration from
-when it *saw* the last change, which is later. It sees it by the watch on Leases that every replica has anyway, so a Lease
-that its holder releases is taken at once. Not promised: no two leaders for an instant. Nothing rests on that; every
-write to a route's Lease carries the version it was made for.
+The leader renews at a third of the duration, and its deadline counts from when its last successful renewal was
+*sent*; past it nothing is written, also by a process that was stopped meanwhile and does not know. A standby counts
+the duration from when it *saw* the last change, which is later. It sees it by the watch on Leases that every replica
+has anyway, so a Lease that its holder releases is taken at once. Not promised: no two leaders for an instant. Nothing
+rests on that; every write to a route's Lease carries the version it was made for.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Events for people: every change of who is chosen and of who holds, on the route and on both Pods. Pure.
 
-An Event's name follows from the route's version, so that a controller that was killed between two writes and says it again
-says nothing twice. Routes that are only followed get none: their status is another's.
+An Event's name follows from the route's version, so that a controller that was killed between two writes and says it
+again says nothing twice. Routes that are only followed get none: their status is another's.
 """
 
 from __future__ import annotations

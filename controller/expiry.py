@@ -1,9 +1,9 @@
 """Which Leases have run out, by one clock and by what was seen since this process began to count.
 
 A holder gives a sign of life by changing holder, renewTime or leaseTransitions; nothing else counts, so that an
-annotation written by anybody else keeps no dead holder alive. Times are seconds of a monotonic clock and are passed in.
-Nothing is decided here: `expired` and `untaken` are facts for the snapshot, each bound to the very state it was counted
-for. Not promised: to be early. Counting begins when a version is *seen*, later than it was written.
+annotation written by anybody else keeps no dead holder alive. Times are seconds of a monotonic clock and are passed
+in. Nothing is decided here: `expired` and `untaken` are facts for the snapshot, each bound to the very state it was
+counted for. Not promised: to be early. Counting begins when a version is *seen*, later than it was written.
 """
 
 from __future__ import annotations

@@ -10,11 +10,10 @@ import ipaddress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from controller.objects import Condition
 from controller.snapshot import CIDR_ADDRESS, PLAIN_ADDRESS
 
 if TYPE_CHECKING:
-    from controller.objects import Address, Gateway, GatewayClass, Listener, ParentRef
+    from controller.objects import Address, Condition, Gateway, GatewayClass, Listener, ParentRef
     from controller.snapshot import Snapshot
 
 TRUE: Final = "True"

@@ -1,7 +1,7 @@
 """The one door to the `kubernetes` library, which is used as transport only: its configuration and its connections.
 
-A `Session` belongs to one thread and keeps one connection alive. Bodies go out as they are and come back as bytes; what
-is in them is for others to read. Nothing is retried here.
+A `Session` belongs to one thread and keeps one connection alive. Bodies go out as they are and come back as bytes;
+what is in them is for others to read. Nothing is retried here.
 """
 
 from __future__ import annotations

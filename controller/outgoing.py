@@ -1,4 +1,4 @@
-"""Desired writes as requests to the API server. Pure but for the time of day, which is passed in and only shown to people."""
+"""Desired writes as requests to the API server. Pure: the time of day is passed in, and only people read it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from controller.decide import LeaseAct, LeaseWrite
 from controller.writer import Job, Request
 
 if TYPE_CHECKING:
-    from controller.objects import Key, Pod, Route
+    from controller.objects import Gateway, Key, Pod, Route
 
 _LEASES: Final = "/apis/coordination.k8s.io/v1/namespaces/{}/leases"
 _RBAC: Final = "/apis/rbac.authorization.k8s.io/v1/namespaces/{}"
@@ -60,10 +60,9 @@ def status_job(route: Route, desired: dict[str, Any], now: dt.datetime) -> Job:
     return Job(("status", space, name), (request,), told, route.metadata.resource_version)
 
 
-def gateway_job(
-    key: Key, uid: str, version: str, status: dict[str, Any], known: dict[str, Any], now: dt.datetime
-) -> Job:
+def gateway_job(gateway: Gateway, status: dict[str, Any], now: dt.datetime) -> Job:
     """Write a Gateway's status."""
+    key, meta, known = gateway.key, gateway.metadata, gateway.status
     listeners = {each["name"]: each.get("conditions", []) for each in known.get("listeners", [])}
     full = {
         **status,
@@ -74,9 +73,9 @@ def gateway_job(
         ],
     }
     path = f"{_GATEWAY_API}/namespaces/{key[0]}/gateways/{key[1]}/status"
-    request = Request("PATCH", path, {"metadata": {"uid": uid}, "status": full}, missing_ok=True)
+    request = Request("PATCH", path, {"metadata": {"uid": meta.uid}, "status": full}, missing_ok=True)
     said = "; ".join(f"{each['type']} is {each['status']}, {each['reason']}" for each in status["conditions"])
-    return Job(("gateway", *key), (request,), f"Gateway {key[0]}/{key[1]}: {said}", version)
+    return Job(("gateway", *key), (request,), f"Gateway {key[0]}/{key[1]}: {said}", meta.resource_version)
 
 
 def class_job(name: str, version: str, status: dict[str, Any], known: list[dict[str, Any]], now: dt.datetime) -> Job:

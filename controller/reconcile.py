@@ -1,8 +1,8 @@
-"""The decision loop: takes in what the reflectors see, decides again what that touches, hands the writes to the writers.
+"""The decision loop: takes in what the reflectors see, decides what that touches, hands the writes to the writers.
 
-One thread changes the snapshot and decides; nothing on the way from an event to a write sleeps or waits for a tick. An
-answer to an own write is taken in like an event, so that the next decision does not wait for the watch. Per object one
-write is under way at a time; what is refused waits for the watch or for its time, and everything else goes on.
+One thread changes the snapshot and decides; nothing on the way from an event to a write sleeps or waits for a tick.
+An answer to an own write is taken in like an event, so that the next decision does not wait for the watch. Per object
+one write is under way at a time; what is refused waits for the watch or for its time, and everything else goes on.
 Nothing is decided before every watch has been listed once, and nothing is written but as leader.
 """
 
@@ -363,9 +363,7 @@ class Loop:
         status = gateway_status(self.snap, gateway) if gateway is not None else None
         if gateway is None or status is None or outgoing.without_times(gateway.status) == status:
             return
-        meta = gateway.metadata
-        job = outgoing.gateway_job(key, meta.uid, meta.resource_version, status, gateway.status, now)
-        self._send(job, Impact(gateways={key}), hot=False)
+        self._send(outgoing.gateway_job(gateway, status, now), Impact(gateways={key}), hot=False)
 
     def _send(self, job: Job, touched: Impact, *, hot: bool = True) -> bool:
         """Hand a write to the writers, unless one about the same object is under way or must wait."""

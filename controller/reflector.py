@@ -1,14 +1,13 @@
 """One collection, followed for ever: list, then watch with bookmarks; again from the last version, or from a new list.
 
-A reflector runs in a thread of its own, decodes there, and puts what it has seen into the loop's queue: `Listed` once for
-every list, then `Seen` for every change. An object that cannot be read is `Unreadable` and stops no other. Not promised:
-that no version is skipped. Whoever listens compares states.
+A reflector runs in a thread of its own, decodes there, and puts what it has seen into the loop's queue: `Listed` once
+for every list, then `Seen` for every change. An object that cannot be read is a `Trouble` and stops no other. Not
+promised: that no version is skipped. Whoever listens compares states.
 """
 
 from __future__ import annotations
 
 import random
-import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -32,6 +31,7 @@ from controller.objects import (
 )
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
 
     from controller.kube import Session

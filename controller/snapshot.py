@@ -1,8 +1,8 @@
 """The world as the API server showed it: dictionaries by kind, and the indexes that make one event cheap.
 
-What decides only reads it. The decision loop alone changes it, by `put` and `drop`, which keep the indexes; each index
-answers a question that `decide` asks for one route, so that no answer takes work that grows with the number of Pods.
-Facts about time (`expired`, `untaken`) are put in from outside: nothing here knows a clock.
+What decides only reads it. The decision loop alone changes it, by `put` and `drop`, which keep the indexes; each
+index answers a question that `decide` asks for one route, so that no answer takes work that grows with the number of
+Pods. Facts about time (`expired`, `untaken`) are put in from outside: nothing here knows a clock.
 """
 
 from __future__ import annotations

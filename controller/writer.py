@@ -1,7 +1,7 @@
-"""The threads that write, each over a connection of its own: what is urgent goes out in parallel and waits for nothing else.
+"""The threads that write, each over a connection of its own: what is urgent goes out in parallel and at once.
 
-A job is one or more requests about one object. Before each request the writer asks whether this process may still write;
-what it may not write is dropped and comes back as such. What came of a job goes back into the loop's queue.
+A job is one or more requests about one object. Before each request the writer asks whether this process may still
+write; what it may not write is dropped and comes back as such. What came of a job goes back into the loop's queue.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The controller alone against a real API server: what it writes, and that no fault at any step changes the outcome.
 
-Pods here are taken by no node; the test plays their kubelet (readiness) and their sidecars, these with real tokens bound to
-the Pods, so that the policies hold for them too. The whole way, with real sidecars, is in the other files.
+Pods here are taken by no node; the test plays their kubelet (readiness) and their sidecars, these with real tokens
+bound to the Pods, so that the policies hold for them too. The whole way, with real sidecars, is in the other files.
 """
 
 from __future__ import annotations
@@ -205,7 +205,7 @@ def stage(world: World, kube_namespace: str) -> Iterator[Stage]:
         api.close()
 
 
-# The usual way ------------------------------------------------------------------------------------------------------------
+# The usual way --------------------------------------------------------------------------------------------------
 
 
 def test_from_a_route_to_a_holder(stage):
@@ -304,7 +304,7 @@ def test_a_free_lease_deleted_by_hand_is_made_again_with_the_next_epoch(stage):
     assert (new.holder, new.owner, new.transitions) == ("", stage.uids["a"], old.transitions + 1)
 
 
-# Expiry ---------------------------------------------------------------------------------------------------------------------
+# Expiry ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_silent_holder_is_lost_after_duration_and_guard_and_found_again(stage):
@@ -340,7 +340,7 @@ def test_an_owner_that_does_not_take_a_free_lease_is_lost_after_ten_seconds(stag
     assert "Pod a was lost" in stage.condition("Ready", "NoPodsFound")
 
 
-# Bad input ------------------------------------------------------------------------------------------------------------------
+# Bad input ------------------------------------------------------------------------------------------------------
 
 BAD = [
     pytest.param(
@@ -408,7 +408,7 @@ def test_a_damaged_assignment_is_restored(stage, text):
     stage.assigned("a", "r")
 
 
-# Faults ---------------------------------------------------------------------------------------------------------------------
+# Faults ---------------------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager

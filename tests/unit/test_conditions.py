@@ -37,7 +37,10 @@ ACCEPTED = [
     pytest.param([route(**BAD_OPERATOR)], "InvalidLabels", "'Like' is none of In, NotIn", id="operator"),
     pytest.param([route(parentRefs=[])], "MissingParentRefs", "name the Gateway", id="no-parents"),
     pytest.param(
-        [route(parentRefs=[{"name": "nope"}])], "GatewayNotFound", "Gateway default/nope does not exist: create", id="gone"
+        [route(parentRefs=[{"name": "nope"}])],
+        "GatewayNotFound",
+        "Gateway default/nope does not exist: create",
+        id="gone",
     ),
     pytest.param(
         [route(), gateway(addresses=[{"type": "Hostname", "value": "x"}])],
@@ -62,7 +65,10 @@ ACCEPTED = [
         id="listener-Selector",
     ),
     pytest.param(
-        [route(parentRefs=[{"name": "gw", "sectionName": "other"}])], "Unattachable", "no listener", id="no-such-section"
+        [route(parentRefs=[{"name": "gw", "sectionName": "other"}])],
+        "Unattachable",
+        "no listener",
+        id="no-such-section",
     ),
     pytest.param(
         [route(), gateway(gatewayClassName="cilium"), gateway_class(), OTHER_CLASS],
@@ -111,7 +117,9 @@ ACCEPTED = [
         "'61' is ignored; write a whole number from 1 to 60",
         id="lease-seconds",
     ),
-    pytest.param([route(notes={"holdfast.dev/selection": "Best"})], "Accepted", "write Newest or Sticky", id="selection"),
+    pytest.param(
+        [route(notes={"holdfast.dev/selection": "Best"})], "Accepted", "write Newest or Sticky", id="selection"
+    ),
     pytest.param([route(notes={"holdfast.dev/handover": "Now"})], "Accepted", "Exclusive or Overlap", id="handover"),
 ]
 
@@ -164,7 +172,11 @@ PROGRESS = [
     ),
     pytest.param([A], lease(**BY_A), ("False", "Mutated", "Pod a has the Lease and configures"), None, id="just-taken"),
     pytest.param(
-        [A], lease(owner="uid-a"), ("Unknown", "NotReported", "look for the container holdfast"), None, id="not-reported"
+        [A],
+        lease(owner="uid-a"),
+        ("Unknown", "NotReported", "look for the container holdfast"),
+        None,
+        id="not-reported",
     ),
     pytest.param(
         [A], lease(**BY_A, observed='{"v":9}'), ("Unknown", "NotReported", "version 9 is not known"), None, id="version"
@@ -231,7 +243,9 @@ def test_progress(pods, view, node, net):
     assert found_net[:2] == expected[:2]
     assert expected[2] in found_net[2]
     good = found_node[0] == found_net[0] == "True"
-    assert ready[:2] == (("True", "ProgrammingComplete") if good else (found_node if node[0] != "True" else found_net)[:2])
+    assert ready[:2] == (
+        ("True", "ProgrammingComplete") if good else (found_node if node[0] != "True" else found_net)[:2]
+    )
 
 
 def test_cleanup():

@@ -118,7 +118,7 @@ def test_a_duration_is_not_shortened_under_a_holder_that_has_not_said_which_it_c
     assert write(world(asked, A, lease(**HELD_BY_A))) == (LeaseAct.NAME_OWNER, "uid-a")
 
 
-# A Lease that vanished ---------------------------------------------------------------------------------------------
+# A Lease that vanished ------------------------------------------------------------------------------------------
 
 KNOWN = {"addresses": [{"address": A1, "pod": "a", "epoch": 4}]}
 
@@ -157,7 +157,7 @@ def test_no_entry_before_the_lease():
     assert carriers(world(route(), A)) == set()
 
 
-# Routes that go ------------------------------------------------------------------------------------------------------
+# Routes that go -------------------------------------------------------------------------------------------------
 
 GOING = [
     pytest.param(lease(**HELD_BY_A), (LeaseAct.NAME_OWNER, ""), id="held-and-owned"),
@@ -191,7 +191,7 @@ def test_leases_of_nobody_known_are_left_alone():
     assert decide(world(lease("r", route="another"))).leases == []
 
 
-# Entries ---------------------------------------------------------------------------------------------------------------
+# Entries --------------------------------------------------------------------------------------------------------
 
 ENTRIES = [
     pytest.param([A, B], lease(**HELD_BY_A), {"a", "b"}, id="the-new-one-first"),
@@ -241,7 +241,7 @@ def test_a_damaged_annotation_is_restored(text):
     assert decide(world(pod("a", 1, assigned=text))).assignments == {("default", "a"): None}
 
 
-# Between routes ---------------------------------------------------------------------------------------------------------
+# Between routes -------------------------------------------------------------------------------------------------
 
 
 def test_the_guides_three_routes():
@@ -300,7 +300,7 @@ def test_when_another_has_let_go(view, waits):
     assert bool(plan_route(world(younger, route(), A, B, view), KEY).acceptance.waiting) is waits
 
 
-# Whom holdfast follows and whom it leaves alone -----------------------------------------------------------------------------
+# Whom holdfast follows and whom it leaves alone -----------------------------------------------------------------
 
 GKE = gateway_class(controller=GKE_CONTROLLER_NAME)
 
@@ -328,7 +328,7 @@ def test_without_a_class_of_holdfasts_nothing_is_written():
     assert (plan.acceptance.mode, plan.status, plan.lease) == (Mode.IGNORED, None, None)
 
 
-# Access -----------------------------------------------------------------------------------------------------------------------
+# Access ---------------------------------------------------------------------------------------------------------
 
 
 def test_access_is_for_routes_to_be_held_and_for_leases_still_there():

@@ -1,4 +1,4 @@
-"""What holds for any cluster: a function of the objects, at most one owner per address, a fixed point, the same in steps."""
+"""What holds for any cluster: a function of the objects, one owner per address, a fixed point, the same in steps."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def carry_out(snap: Snapshot, version: int) -> int:
 @SLOW
 @given(clusters())
 def test_what_is_written_is_enough(cluster):
-    """Applied and decided again until nothing is left; without the Pods' doing anything this takes a few rounds at most."""
+    """Applied and decided again until nothing is left: without the Pods' doing anything, a few rounds at most."""
     snap = snapshot(*cluster)
     for round_ in range(7):
         if carry_out(snap, 100 * (round_ + 1)) == 0:

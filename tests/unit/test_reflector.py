@@ -1,4 +1,4 @@
-"""The watch loop against a server that breaks off, forgets, refuses and sends nonsense, as a real one can and seldom does."""
+"""The watch loop against a server that breaks off, forgets, refuses and sends nonsense, as a real one seldom does."""
 
 from __future__ import annotations
 
