@@ -14,7 +14,7 @@ from controller.objects import Pod, Route
 from controller.snapshot import Snapshot
 
 from .loop import Process
-from .server import CONFLICT, Line
+from .server import CONFLICT, MISSING, Line
 
 TIMEOUT_S = 3.0
 RETRY_FIRST_S = 0.1
@@ -189,6 +189,9 @@ class Controller(Process):
                 self._put(kind, what)
         else:
             self._failures += 1
+            if result is MISSING and kind == "lease":
+                # it was shown once more by a late answer, and is gone
+                self._drop(kind, key, final=False)
             pause = STALE_S if result is CONFLICT else min(RETRY_MAX_S, RETRY_FIRST_S * 2 ** min(self._failures, 8))
             self._held.add(target)
             self.post(pause, self._again, target)

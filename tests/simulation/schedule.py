@@ -121,6 +121,9 @@ def generate(seed):
     hot += [pod.born + pod.ready_after for pod in pods]
     count = min(14, int(rng.expovariate(1 / 5.0)) + 1)
     faults = [_fault(rng, schedule, hot) for _ in range(count)]
+    if {"reassign", "unroute", "duration"} & {fault.kind for fault in faults}:
+        # a Lease that the policy does not allow to be deleted takes what it said along
+        faults = [fault for fault in faults if fault.kind != "vanish"]
     return replace(schedule, faults=tuple(sorted(faults, key=lambda fault: fault.at)))
 
 
