@@ -140,6 +140,13 @@ def test_who_speaks_while_nobody_holds_is_no_false_speaker():
     assert judge.false_speakers([frame(2.5, 1), frame(2.9, 2)], events) == []
 
 
+def test_a_frame_that_overtook_its_own_addition_is_no_false_one():
+    # the witness was busy: it received removal and addition after the frame that followed them
+    events = [*LINKS, add(1, 1), remove(4.03, 1), add(4.03, 2)]
+    assert judge.false_speakers([frame(4, 2)], events) == []
+    assert judge.false_speakers([frame(3, 2)], events) == [frame(3, 2)]
+
+
 def test_a_probe_claims_nothing():
     events = [*LINKS, add(1, 1)]
     assert judge.false_speakers([frame(2, 2, "arp-request", sender="0.0.0.0", target=A)], events) == []
