@@ -26,6 +26,7 @@ from controller.reflector import PATHS, Reflector, Trouble
 from controller.writer import Writers, start
 
 _JOIN_S = 3.0
+_SWITCH_S = 0.0005
 
 
 @click.group()
@@ -46,6 +47,8 @@ def run(kubeconfig: Path | None, identity: str) -> NoReturn:
 
 
 def _run(kubeconfig: Path | None, identity: str) -> int:
+    # a thread that decodes a long list is not to keep the one that writes a Lease waiting (default: 5 ms each time)
+    sys.setswitchinterval(_SWITCH_S)
     journal = Journal()
     try:
         kube = Kube(kubeconfig)

@@ -40,6 +40,8 @@ BACKOFF_FIRST_S: Final = 0.1
 BACKOFF_MAX_S: Final = 10.0
 STALE_S: Final = 1.0
 """After a conflict the watch brings the newer version within milliseconds; where it does not, try again after this."""
+PEOPLE_S: Final = 0.2
+"""What is for people (status, Events) waits until no urgent write is under way, but no longer than this."""
 _NEVER: Final = float("inf")
 
 _SORTS: Final[dict[str, type[Any]]] = {
@@ -101,6 +103,9 @@ class Loop:
     _held: dict[Ident, _Held] = field(default_factory=dict)
     _access: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _waiting: set[Key] = field(default_factory=set)
+    _urgent: set[Ident] = field(default_factory=set)
+    _people: Impact = field(default_factory=Impact)
+    _people_s: float = _NEVER
 
     def run(self) -> None:
         """Decide until stopped.
@@ -121,6 +126,7 @@ class Loop:
             self._count()
             if self._leading and not self._unsynced and self._dirty:
                 self._decide()
+            self._tell_people()
 
     # what comes in ---------------------------------------------------------------------------------------------
 
@@ -145,7 +151,7 @@ class Loop:
         self._plans.clear()
         self._held.clear()
         self._access.clear()
-        self._dirty = Impact()
+        self._dirty, self._people, self._people_s = Impact(), Impact(), _NEVER
         if now:
             self.expiry.restart(monotonic())
             self._count()
@@ -222,6 +228,7 @@ class Loop:
     def _done(self, done: Done) -> None:
         job = done.job
         touched = self._busy.pop(job.ident, None) or Impact()
+        self._urgent.discard(job.ident)
         self._dirty.add(touched)
         if done.error is not None:
             self._failed(job, done, touched)
@@ -270,6 +277,8 @@ class Loop:
         due_s = self.expiry.next_at(now)
         if due_s is not None:
             times.append(due_s)
+        if self._people:
+            times.append(self._people_s + PEOPLE_S)
         return max(0.0, min(times) - now) if times else None
 
     def _count(self) -> None:
@@ -305,7 +314,17 @@ class Loop:
         pods = {pod.key for uid in uids if (pod := self.snap.pod_by_uid.get(uid)) is not None}
         self._write_pods(pods | dirty.pods)
         self._write_access(dirty.spaces)
-        self._write_statuses(dirty)
+        if not self._people:
+            self._people_s = monotonic()
+        self._people.add(dirty)
+
+    def _tell_people(self) -> None:
+        """Write status and Events, once what is urgent has been answered; what has changed twice is told once."""
+        if not self._leading or not self._people:
+            return
+        if not self._urgent or monotonic() >= self._people_s + PEOPLE_S:
+            told, self._people, self._people_s = self._people, Impact(), _NEVER
+            self._write_statuses(told)
 
     def _note_waiting(self, routes: set[Key]) -> None:
         for key in routes:
@@ -372,6 +391,8 @@ class Loop:
         if job.ident in self._busy or waits:
             return False
         self._busy[job.ident] = touched
+        if hot:
+            self._urgent.add(job.ident)
         (self.writers.hot if hot else self.writers.cold)(job)
         return True
 
