@@ -43,6 +43,16 @@ class Overlap:
 
 
 @dataclass(frozen=True, slots=True)
+class Tenure:
+    """A time during which one network namespace held an address; `end_s` None: it still did when the evidence ended."""
+
+    netns: str
+    space: int
+    start_s: float
+    end_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Speaker:
     """A MAC address that spoke for an address, and for how long no other did."""
 
@@ -113,6 +123,36 @@ def two_holders(events: Iterable[KernelEvent], until_s: float | None = None) -> 
                 found.append(_overlap(address, *going_on.pop(address), time_s))
     found += [_overlap(address, *each, None) for address, each in going_on.items()]
     return sorted(found, key=lambda each: (each.start_s, each.address))
+
+
+def tenures(events: Iterable[KernelEvent], address: str, until_s: float | None = None) -> list[Tenure]:
+    """Say who held an address, and from when to when, by the beginnings; arguments as of `two_holders`."""
+    kernels = _Kernels()
+    since: dict[_Place, float] = {}
+    found: list[Tenure] = []
+    for time_s, event in _with_deadlines(events, until_s):
+        touched = kernels.apply(event) if not isinstance(event, str) else {event}
+        if address not in touched:
+            continue
+        now = kernels.holders(address, time_s)
+        found += [Tenure(*place, since.pop(place), time_s) for place in sorted(since.keys() - now)]
+        for place in now:
+            since.setdefault(place, time_s)
+    found += [Tenure(*place, start_s, None) for place, start_s in since.items()]
+    return sorted(found, key=lambda each: (each.start_s, each.netns, each.space))
+
+
+def vacancies(held: Iterable[Tenure], since_s: float, until_s: float) -> list[tuple[float, float]]:
+    """Times between two instants during which nobody held the address that these tenures are of."""
+    found = []
+    at_s = since_s
+    for tenure in sorted(held, key=lambda each: each.start_s):
+        if tenure.start_s > at_s:
+            found.append((at_s, min(tenure.start_s, until_s)))
+        at_s = max(at_s, until_s if tenure.end_s is None else tenure.end_s)
+        if at_s >= until_s:
+            return found
+    return [*found, (at_s, until_s)]
 
 
 def _with_deadlines(events: Iterable[KernelEvent], until_s: float | None) -> Iterator[tuple[float, KernelEvent | str]]:

@@ -184,3 +184,32 @@ def test_a_transaction_of_the_fence_is_told_once():
     assert list(decode_nftables(space, 2.0, generation)) == []
     space.rules.clear()
     assert list(decode_nftables(space, 3.0, generation)) == [FenceEvent(3.0, "pod-1", 1, A, None)]
+
+
+# Tenures and vacancies -----------------------------------------------------------------------------------------
+
+
+VACANCIES = {
+    "nobody at all": ([], [(0, 10)]),
+    "from before until after": ([add(-1, 1)], []),
+    "between two": ([add(-1, 1), remove(2, 1), add(3, 2)], [(2, 3)]),
+    "from the deadline on": ([fence(-1, 1, 4), add(-1, 1), add(5, 2)], [(4, 5)]),
+    "an overlap is no vacancy": ([add(-1, 1), add(3, 2), remove(4, 1)], []),
+    "renewed behind its own deadline": ([fence(-1, 1, 4), add(-1, 1), fence(6, 1, 12)], [(4, 6)]),
+    "until the end": ([add(-1, 1), gone(7, 1)], [(7, 10)]),
+    "what another address has does not count": ([add(-1, 1, B)], [(0, 10)]),
+}
+
+
+@pytest.mark.parametrize(("events", "expected"), VACANCIES.values(), ids=VACANCIES.keys())
+def test_the_time_that_an_address_is_on_nobody(events, expected):
+    held = judge.tenures(events, A, until_s=10)
+    assert judge.vacancies(held, 0, 10) == expected
+
+
+def test_tenures_say_who_and_when():
+    events = [add(1, 1), fence(1, 1, 4), add(5, 2), remove(6, 1)]
+    assert judge.tenures(events, A, until_s=9) == [
+        judge.Tenure("pod-1", 1, 1, 4),
+        judge.Tenure("pod-2", 2, 5, None),
+    ]
