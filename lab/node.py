@@ -1,157 +1,239 @@
-"""A lab node: plays the kubelet for the Pods bound to it, with the real sidecar beside a stand-in for the app.
+"""A node's kubelet, played: takes the Pods that are bound to it, and gives each network, processes and status.
 
-`python -m lab.node --name node-1 --kubeconfig FILE --run-dir DIR --networks default,blue-network`, one process per
-node in the node's network namespace, with a kubelet's credentials. Pods are followed by a watch; each has a thread of
-its own (`lab.pod_worker`). DIR/control.sock takes one JSON request per connection:
-``{"do": "fail-app", "pod": "ns/name"}``.
-Not here: images, volumes, exec, logs, eviction.
+    python -m lab.node --name node-1 --kubeconfig FILE --run-dir DIRECTORY --networks default,blue-network
+
+It runs in the node's network namespace with a kubelet's own user, and so may do what a kubelet may. It reacts to a
+watch and to ends of processes; it asks nobody in turns but where a Pod's probe says so. For the world it writes
+DIRECTORY/pods/<namespace>_<name>.json and answers JSON lines on DIRECTORY/control.sock: `{"do": "fail-app" |
+"heal-app", "pod": "<namespace>/<name>"}`. Not promised: images, volumes, resources, init containers, exec and logs.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import datetime as dt
 import json
-import socketserver
+import shlex
+import shutil
+import socket
+import sys
 import threading
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+from urllib.parse import urlsplit
 
+from lab import closed, networks
 from lab.api import Api
 from lab.errors import ApiError, ApiUnreachable, LabError
-from lab.networks import address
-from lab.pod_worker import Node, PodWorker
-from lab.sandbox import Hosts
+from lab.pod_life import PodLife
+from lab.sandbox import Sandboxes
 
-_HEARTBEAT_S = 5.0
-_LEASE_S = 40
+Object = dict[str, Any]
+
+SIDECAR: Final = [sys.executable, "-m", "sidecar.cli", "run", "--source", "watch"]
+_LEASES: Final = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
+_HEARTBEAT_S: Final = 10.0
+_LEASE_S: Final = 40
+_TRY_AGAIN_S: Final = 0.1
+_STRATEGIC: Final = "application/strategic-merge-patch+json"
+
+
+class Node:
+    """One node; what its Pods share."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.name: str = arguments.name
+        self.run_dir: Path = arguments.run_dir
+        self.volumes = closed.RUN / "volumes" / self.name
+        self.sidecar_argv: list[str] = shlex.split(arguments.sidecar) if arguments.sidecar else SIDECAR
+        number = int(self.name.rpartition("-")[2])
+        self.address = networks.address(0, number, 1)
+        self.api, self.ca_file, self.service_env = _client(arguments.kubeconfig)
+        witness = arguments.witness or self.run_dir.parent.parent / "witness.sock"
+        self.sandboxes = Sandboxes(number, arguments.networks.split(","), witness)
+        self._lives: dict[str, PodLife] = {}
+        self._lock = threading.Lock()
+        self._said = ""
+
+    def run(self) -> None:
+        """Play the kubelet until killed."""
+        self._sweep()
+        self._listen()
+        threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
+        for kind, pod in self.api.watch("/api/v1/pods", fieldSelector=f"spec.nodeName={self.name}"):
+            self._heard(kind, pod)
+
+    def now(self) -> str:
+        """The time as the API writes it."""
+        return dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def say(self, key: tuple[str, str], what: str) -> None:
+        """Write a line to the node's log, the same one only once in a row."""
+        line = f"{'/'.join(key)}: {what}"
+        if line != self._said:
+            sys.stderr.write(f"{dt.datetime.now(dt.UTC).isoformat()} {line}\n")
+        self._said = line
+
+    def forget(self, life: PodLife) -> None:
+        """Nothing is left of a Pod."""
+        with self._lock:
+            self._lives.pop(life.uid, None)
+
+    def discard(self, volume: Path) -> None:
+        """Remove a Pod's volume."""
+        shutil.rmtree(volume, ignore_errors=True)
+
+    # Pods ------------------------------------------------------------------------------------------------------
+
+    def _heard(self, kind: str, pod: Object) -> None:
+        uid = pod["metadata"]["uid"]
+        with self._lock:
+            life = self._lives.get(uid)
+        if kind == "DELETED":
+            if life:
+                life.deleted()
+        elif life:
+            life.changed(pod)
+        elif pod.get("status", {}).get("phase") not in ("Succeeded", "Failed"):
+            self._take(PodLife(self, pod))
+
+    def _take(self, life: PodLife) -> None:
+        """Begin a Pod's life, after that of an earlier Pod of its name is over."""
+        with self._lock:
+            before = [each for each in self._lives.values() if each.key == life.key]
+            self._lives[life.uid] = life
+
+        def begin() -> None:
+            for each in before:
+                each.join()
+            life.start()
+
+        if before:
+            threading.Thread(target=begin, daemon=True).start()
+        else:
+            begin()
+
+    def _sweep(self) -> None:
+        """Remove what an earlier process of this node has left: its processes have ended with it."""
+        (self.run_dir / "logs").mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(self.volumes, ignore_errors=True)
+        self.volumes.mkdir(parents=True)
+        records = list((self.run_dir / "pods").glob("*.json"))
+        self.sandboxes.sweep(json.loads(each.read_text())["netns"] for each in records)
+        for each in records:
+            each.unlink()
+
+    # orders ----------------------------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        path = self.run_dir / "control.sock"
+        path.unlink(missing_ok=True)
+        door = socket.socket(socket.AF_UNIX)
+        door.bind(str(path))
+        door.listen(16)
+
+        def serve() -> None:
+            while True:
+                guest, _ = door.accept()
+                threading.Thread(target=self._serve, args=(guest,), daemon=True).start()
+
+        threading.Thread(target=serve, name="control", daemon=True).start()
+
+    def _serve(self, guest: socket.socket) -> None:
+        with guest, guest.makefile("rwb") as lines:
+            for line in lines:
+                try:
+                    self._order(json.loads(line))
+                    said: Object = {"ok": True}
+                except (LabError, ValueError, KeyError) as error:
+                    said = {"ok": False, "error": str(error) or repr(error)}
+                lines.write(json.dumps(said).encode() + b"\n")
+                lines.flush()
+
+    def _order(self, request: Object) -> None:
+        if request["do"] not in ("fail-app", "heal-app"):
+            raise LabError(f"cannot {request['do']!r}: fail-app and heal-app are known")
+        with self._lock:
+            lives = [each for each in self._lives.values() if "/".join(each.key) == request["pod"]]
+        if not lives:
+            raise LabError(f"Pod {request['pod']} does not run on {self.name}")
+        lives[-1].order(request["do"])
+
+    # the node's own objects ------------------------------------------------------------------------------------
+
+    def _beat(self) -> None:
+        """Register, then renew the node's Lease; a change of it is what the node lifecycle controller looks for."""
+        while True:
+            try:
+                self._register()
+                while True:
+                    self._renew()
+                    time.sleep(_HEARTBEAT_S)
+            except (ApiUnreachable, ApiError) as error:
+                self.say(("node", self.name), str(error))
+                time.sleep(_TRY_AGAIN_S)
+
+    def _register(self) -> None:
+        status = _status(self.address, self.now())
+        labels = {"kubernetes.io/hostname": self.name, "kubernetes.io/os": "linux"}
+        body = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": self.name, "labels": labels}, "status": status}
+        try:
+            self.api.create("/api/v1/nodes", body)
+        except ApiError as error:
+            if error.reason != "AlreadyExists":
+                raise
+            self.api.patch(f"/api/v1/nodes/{self.name}/status", {"status": status}, _STRATEGIC)
+
+    def _renew(self) -> None:
+        now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        spec = {"holderIdentity": self.name, "leaseDurationSeconds": _LEASE_S, "renewTime": now}
+        try:
+            self.api.patch(f"{_LEASES}/{self.name}", {"spec": spec})
+        except ApiError as error:
+            if error.code != 404:
+                raise
+            self.api.create(_LEASES, {"metadata": {"name": self.name}, "spec": spec})
+
+
+def _status(address: str, now: str) -> Object:
+    room = {"cpu": "64", "memory": "256Gi", "pods": "240"}
+    ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "the lab's node is up"}
+    return {
+        "capacity": room,
+        "allocatable": room,
+        "addresses": [{"type": "InternalIP", "address": address}],
+        "conditions": [{**ready, "lastHeartbeatTime": now, "lastTransitionTime": now}],
+        "nodeInfo": {
+            **dict.fromkeys(("machineID", "systemUUID", "bootID", "kernelVersion", "osImage"), "lab"),
+            **dict.fromkeys(("containerRuntimeVersion", "kubeletVersion", "kubeProxyVersion"), "lab://0"),
+            "operatingSystem": "linux",
+            "architecture": "amd64",
+        },
+    }
+
+
+def _client(kubeconfig: Path) -> tuple[Api, Path, dict[str, str]]:
+    """Read a kubeconfig of the lab (JSON); gives the client, the CA file, and what Pods are told of the server."""
+    config = json.loads(kubeconfig.read_text())
+    cluster = config["clusters"][0]["cluster"]
+    ca_file = Path(cluster["certificate-authority"])
+    where = urlsplit(cluster["server"])
+    env = {"KUBERNETES_SERVICE_HOST": str(where.hostname), "KUBERNETES_SERVICE_PORT": str(where.port)}
+    return Api(cluster["server"], ca_file, config["users"][0]["user"]["token"]), ca_file, env
 
 
 def main() -> None:
-    """Run until killed."""
+    """Run a node."""
     parser = argparse.ArgumentParser(description=__doc__)
-    for option in ("--name", "--kubeconfig", "--run-dir", "--networks"):
-        parser.add_argument(option, required=True)
-    given = parser.parse_args()
-    networks = tuple(given.networks.split(","))
-    number = int(given.name.rpartition("-")[2])
-    node = Node(given.name, number, networks, _client(Path(given.kubeconfig)), Path(given.run_dir), Hosts())
-    threading.Thread(target=_heartbeats, args=(node,), daemon=True).start()
-    kubelet = Kubelet(node)
-    threading.Thread(target=kubelet.listen, daemon=True).start()
-    kubelet.follow()
-
-
-def _client(kubeconfig: Path) -> Api:
-    config = json.loads(kubeconfig.read_text())
-    cluster = config["clusters"][0]["cluster"]
-    token = config["users"][0]["user"]["token"]
-    return Api(cluster["server"], Path(cluster["certificate-authority"]), token)
-
-
-class Kubelet:
-    """The Pods of one node."""
-
-    def __init__(self, node: Node) -> None:
-        self._node = node
-        self._workers: dict[str, PodWorker] = {}
-
-    def follow(self) -> None:
-        """Follow the Pods bound to this node, for ever."""
-        for kind, pod in self._node.api.watch("/api/v1/pods", fieldSelector=f"spec.nodeName={self._node.name}"):
-            uid = pod["metadata"]["uid"]
-            worker = self._workers.get(uid)
-            if worker is None:
-                if kind == "DELETED":
-                    continue
-                worker = self._workers[uid] = PodWorker(self._node, pod)
-            worker.tell(None if kind == "DELETED" else pod)
-            for ended in [key for key, each in self._workers.items() if each.ended]:
-                del self._workers[ended]
-
-    def listen(self) -> None:
-        """Take requests on the control socket, for ever."""
-        path = self._node.run_dir / "control.sock"
-        path.unlink(missing_ok=True)
-        kubelet = self
-
-        class Handler(socketserver.StreamRequestHandler):
-            def handle(self) -> None:
-                answer = kubelet.answer(json.loads(self.rfile.readline()))
-                with contextlib.suppress(BrokenPipeError):
-                    self.wfile.write(json.dumps(answer).encode() + b"\n")
-
-        with socketserver.ThreadingUnixStreamServer(str(path), Handler) as server:
-            server.serve_forever()
-
-    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Do what is asked to a Pod of this node."""
-        worker = next((each for each in self._workers.values() if each.key == request.get("pod")), None)
-        if worker is None:
-            return {"ok": False, "error": f"no Pod {request.get('pod')} on {self._node.name}"}
-        try:
-            match request.get("do"):
-                case "fail-app":
-                    worker.app_says("fail")
-                case "heal-app":
-                    worker.app_says("heal")
-                case other:
-                    return {"ok": False, "error": f"do {other!r} is not known: fail-app, heal-app"}
-        except (OSError, LabError) as error:
-            return {"ok": False, "error": repr(error)}
-        return {"ok": True}
-
-
-def _heartbeats(node: Node) -> None:
-    while True:
-        with contextlib.suppress(ApiError, ApiUnreachable):
-            _heartbeat(node)
-        threading.Event().wait(_HEARTBEAT_S)
-
-
-def _heartbeat(node: Node) -> None:
-    stamp = dt.datetime.now(dt.UTC)
-    ready = {
-        "type": "Ready",
-        "status": "True",
-        "reason": "LabNodeReady",
-        "message": "the lab's node runs",
-        "lastHeartbeatTime": stamp.strftime("%Y-%m-%dT%H:%M:%SZ"),
-    }
-    size = {"cpu": "64", "memory": "64Gi", "pods": "250"}
-    status = {
-        "conditions": [ready],
-        "capacity": size,
-        "allocatable": size,
-        "addresses": [{"type": "InternalIP", "address": address(0, node.number, 1)}],
-    }
-    path = f"/api/v1/nodes/{node.name}"
-    try:
-        node.api.patch(f"{path}/status", {"status": status})
-    except ApiError as error:
-        if error.code != 404:
-            raise
-        # by these labels, which a kubelet gives too, the scheduler spreads Pods over nodes
-        labels = {"kubernetes.io/hostname": node.name, "kubernetes.io/os": "linux"}
-        meta = {"name": node.name, "labels": labels}
-        node.api.create("/api/v1/nodes", {"apiVersion": "v1", "kind": "Node", "metadata": meta})
-        node.api.patch(f"{path}/status", {"status": status})
-    spec = {
-        "holderIdentity": node.name,
-        "leaseDurationSeconds": _LEASE_S,
-        "renewTime": stamp.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-    }
-    leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
-    try:
-        node.api.patch(f"{leases}/{node.name}", {"spec": spec})
-    except ApiError as error:
-        if error.code != 404:
-            raise
-        meta = {"name": node.name, "namespace": "kube-node-lease"}
-        node.api.create(
-            leases, {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta, "spec": spec}
-        )
+    parser.add_argument("--name", required=True, help="node-<number>")
+    parser.add_argument("--kubeconfig", type=Path, required=True)
+    parser.add_argument("--run-dir", type=Path, required=True)
+    parser.add_argument("--networks", required=True, help="names, comma separated; the first is the default network")
+    parser.add_argument("--witness", type=Path, help="its control socket; else witness.sock two folders above run-dir")
+    parser.add_argument("--sidecar", help="a command to run instead of the sidecar")
+    closed.require()
+    Node(parser.parse_args()).run()
 
 
 if __name__ == "__main__":

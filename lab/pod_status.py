@@ -1,90 +1,159 @@
-"""A Pod's status as its kubelet would write it. Pure: from the Pod's spec and what its containers do now."""
+"""A Pod's status as a kubelet writes it. Pure: what is the case in, the body of a strategic merge patch out.
+
+Not promised: resource figures, volumes, ephemeral containers, and whatever else no one here reads.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-TYPES = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
+SIDECAR: Final = "holdfast-sidecar"
+BACK_OFF_FIRST_S: Final = 10.0
+BACK_OFF_MOST_S: Final = 300.0
+BACK_OFF_FORGOTTEN_S: Final = 600.0
+CREATING: Final = "ContainerCreating"
+BACK_OFF: Final = "CrashLoopBackOff"
+
+Object = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Now:
-    """What a Pod's containers do now.
+class Container:
+    """One container.
 
     Attributes:
-        address: its address on the default network, ``""`` before it has one.
-        running: all its containers have been started.
-        ready: its app's probe succeeds.
-        restarts: how often its containers have been started again.
-        started: RFC 3339, when the node took it.
-        waiting: why its containers cannot be started, or ``""``.
-        ended: its containers have ended for good.
+        started: when its process started; None: it is not running.
+        exit_code: of its last process; None: none has ended.
+        waiting: why it is not running: reason and message.
+        over: it will not be started again.
     """
 
-    address: str = ""
-    running: bool = False
+    name: str
+    image: str
+    started: str | None = None
     ready: bool = False
     restarts: int = 0
-    started: str = ""
-    waiting: str = ""
-    ended: bool = False
+    exit_code: int | None = None
+    ended: str = ""
+    waiting: tuple[str, str] = (CREATING, "")
+    over: bool = False
 
 
-def status(pod: dict[str, Any], now: Now, stamp: str, host: str) -> dict[str, Any]:
-    """Say it.
+@dataclass(frozen=True, slots=True)
+class PodState:
+    """What is the case with a Pod on its node.
+
+    Attributes:
+        address: in the Pod's default network; empty: it has no network namespace yet.
+        apps: the containers of its spec.
+        sidecar: None: this Pod has none.
+    """
+
+    uid: str
+    node_address: str
+    started: str
+    address: str = ""
+    apps: tuple[Container, ...] = ()
+    sidecar: Container | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether all of its containers are Ready."""
+        return all(each.ready for each in (*self.apps, *([self.sidecar] if self.sidecar else [])))
+
+    @property
+    def phase(self) -> str:
+        """`Pending`, `Running`, `Succeeded` or `Failed`."""
+        if self.apps and all(each.over for each in self.apps):
+            return "Failed" if any(each.exit_code for each in self.apps) else "Succeeded"
+        ever_ran = all(each.started or each.exit_code is not None for each in self.apps)
+        return "Running" if self.apps and ever_ran else "Pending"
+
+
+def back_off_s(restarts: int, ran_s: float) -> float:
+    """How long a container that ended waits: first not at all, then 10 s, twice as long each time, up to 300 s.
 
     Args:
-        pod: the Pod; the times of conditions that do not change are taken from its present status.
-        now: what its containers do.
-        stamp: the time now, RFC 3339.
-        host: the node's address.
+        restarts: how often it was started again since it last ran for long.
+        ran_s: how long it ran; after ten minutes its past is forgotten.
     """
-    ready = now.ready and now.running and not now.ended
-    truth = {
-        "PodReadyToStartContainers": bool(now.address),
-        "Initialized": now.running,
-        "Ready": ready,
-        "ContainersReady": ready,
-        "PodScheduled": True,
+    if restarts == 0 or ran_s >= BACK_OFF_FORGOTTEN_S:
+        return 0.0
+    return float(min(BACK_OFF_FIRST_S * 2 ** (restarts - 1), BACK_OFF_MOST_S))
+
+
+def status(state: PodState, before: Object, now: str) -> Object:
+    """Write the body of a strategic merge patch of the Pod's status.
+
+    Args:
+        state: what is the case.
+        before: the status as last known; conditions that stay keep their time.
+        now: for those that change.
+    """
+    known = {each["type"]: each for each in before.get("conditions") or []}
+    body: Object = {
+        "phase": state.phase,
+        "hostIP": state.node_address,
+        "startTime": state.started,
+        "conditions": [_condition(kind, what, known.get(kind, {}), now) for kind, what in _conditions(state).items()],
+        "containerStatuses": [_container(each) for each in state.apps],
+        "qosClass": before.get("qosClass", "BestEffort"),
     }
-    body: dict[str, Any] = {
-        "phase": "Failed" if now.ended else "Running" if now.running else "Pending",
-        "conditions": [_condition(pod, kind, truth[kind], stamp) for kind in TYPES],
-        "containerStatuses": [_container(each, pod, now) for each in pod["spec"]["containers"]],
-        "hostIP": host,
-        "startTime": now.started,
-    }
-    if now.address:
-        body |= {"podIP": now.address, "podIPs": [{"ip": now.address}]}
-    return body
+    if state.sidecar:
+        body["initContainerStatuses"] = [_container(state.sidecar)]
+    if state.address:
+        body["podIP"] = state.address
+        body["podIPs"] = [{"ip": state.address}, {"$patch": "replace"}]
+    return {"metadata": {"uid": state.uid}, "status": body}
 
 
-def _condition(pod: dict[str, Any], kind: str, truth: bool, stamp: str) -> dict[str, Any]:  # noqa: FBT001 - a value
-    value = "True" if truth else "False"
-    before: dict[str, Any] = next((c for c in pod.get("status", {}).get("conditions", []) if c["type"] == kind), {})
-    since = before.get("lastTransitionTime") if before.get("status") == value else None
-    condition = {"type": kind, "status": value, "lastTransitionTime": since or stamp}
-    if kind in ("Ready", "ContainersReady") and not truth:
-        names = [each["name"] for each in pod["spec"]["containers"]]
-        condition |= {"reason": "ContainersNotReady", "message": f"containers with unready status: [{' '.join(names)}]"}
-    return condition
-
-
-def _container(container: dict[str, Any], pod: dict[str, Any], now: Now) -> dict[str, Any]:
-    if now.ended:
-        state: dict[str, Any] = {"terminated": {"exitCode": 0, "reason": "Completed"}}
-    elif now.running:
-        state = {"running": {"startedAt": now.started}}
-    else:
-        state = {"waiting": {"reason": "ContainerCreating", "message": now.waiting}}
+def _conditions(state: PodState) -> dict[str, tuple[bool, str, str]]:
+    finished = state.phase in ("Succeeded", "Failed")
+    unready = [each.name for each in state.apps if not each.ready]
+    if state.sidecar and not state.sidecar.ready:
+        unready.insert(0, state.sidecar.name)
+    reason = "PodCompleted" if finished else "ContainersNotReady"
+    why = ("", "") if state.ready else (reason, f"containers with unready status: [{' '.join(unready)}]")
     return {
-        "name": container["name"],
-        "image": container["image"],
-        "imageID": "lab.app",
-        "containerID": f"lab://{pod['metadata']['uid']}/{container['name']}" if now.running else "",
-        "ready": now.ready and now.running and not now.ended,
-        "started": now.running and not now.ended,
-        "restartCount": now.restarts,
-        "state": state,
+        "PodReadyToStartContainers": (bool(state.address), "", ""),
+        "Initialized": (bool(state.address), *(("", "") if state.address else ("ContainersNotInitialized", ""))),
+        "ContainersReady": (state.ready, *why),
+        "Ready": (state.ready, *why),
     }
+
+
+def _condition(kind: str, what: tuple[bool, str, str], before: Object, now: str) -> Object:
+    true, reason, message = what
+    value = "True" if true else "False"
+    since = before.get("lastTransitionTime") if before.get("status") == value else None
+    condition: Object = {"type": kind, "status": value, "lastTransitionTime": since or now}
+    # null takes away what an earlier patch said
+    return {**condition, "reason": reason or None, "message": message or None}
+
+
+def _container(container: Container) -> Object:
+    state: Object
+    ended = {"terminated": _terminated(container)} if container.exit_code is not None else {}
+    if container.over and ended:
+        state, ended = ended, {}
+    elif container.started:
+        state = {"running": {"startedAt": container.started}}
+    else:
+        reason, message = container.waiting
+        state = {"waiting": {"reason": reason, **({"message": message} if message else {})}}
+    return {
+        "name": container.name,
+        "image": container.image,
+        "imageID": "",
+        "ready": container.ready,
+        "started": container.started is not None,
+        "restartCount": container.restarts,
+        "state": state,
+        "lastState": ended,
+    }
+
+
+def _terminated(container: Container) -> Object:
+    reason = "Error" if container.exit_code else "Completed"
+    return {"exitCode": container.exit_code, "reason": reason, "finishedAt": container.ended or None}

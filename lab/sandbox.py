@@ -1,122 +1,157 @@
-"""What a Pod stands in: its network namespace with the interfaces it asks for, and the files a kubelet mounts.
+"""A Pod's network namespace: its interfaces on the networks that its annotation asks for, and its addresses.
 
-Interfaces are read from the annotation `networking.gke.io/interfaces`; without it a Pod has eth0 on the default
-network. Not here: other CNI plugins' annotations, and volumes.
+What a runtime and its network plugins do. A Pod's network namespace is registered with the witness before anything is
+in it. Interfaces leave by removing their other end first, so that the kernel tells of their addresses' end at once.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import threading
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from contract.names import DEFAULT_NETWORKS, INTERFACES
 from lab import links
 from lab.errors import LabError
 from lab.links import Links
 from lab.networks import address
+from lab.witness import register
 
-_NETNS_NAME_MAX = 80
-_FIRST_HOST = 10
-_LAST_HOST = 254
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
-
-class SandboxError(LabError):
-    """A Pod asks for what cannot be given; it waits, and says this."""
+_NAME_MAX = 60
+_FIRST_HOST, _LAST_HOST = 10, 250
+_CABLE = "pod"
 
 
 @dataclass(frozen=True, slots=True)
-class Interface:
-    """One interface of a Pod."""
+class Sandbox:
+    """A Pod's place on the network: {interface: address} and the node's ends of its cables."""
 
-    name: str
-    network: str
+    netns: str
+    interfaces: dict[str, str]
+    cables: tuple[str, ...]
+
+    @property
+    def address(self) -> str:
+        """The Pod's address on the default network."""
+        return self.interfaces["eth0"]
 
 
-def interfaces(annotations: dict[str, str], networks: tuple[str, ...]) -> tuple[Interface, ...]:
-    """Read which interfaces a Pod asks for.
+def name_of(namespace: str, name: str) -> str:
+    """Name a Pod's network namespace; a long name is cut and ends in a hash."""
+    whole = f"pod-{namespace}-{name}"
+    if len(whole) <= _NAME_MAX:
+        return whole
+    return f"{whole[: _NAME_MAX - 9]}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
+
+
+def interfaces_of(annotations: dict[str, str], networks: Sequence[str]) -> dict[str, int]:
+    """Read which interfaces a Pod is to have: {name: number of the network}; eth0 on the default network always.
 
     Raises:
-        SandboxError: the annotation is damaged, or names a network that is not in this lab.
+        LabError: the annotation is damaged, or names a network that is not there.
     """
-    text = annotations.get(INTERFACES)
-    if text is None:
-        return (Interface("eth0", networks[0]),)
+    found = {"eth0": 0}
+    text = annotations.get(INTERFACES, "[]")
     try:
-        asked = tuple(Interface(each["interfaceName"], each["network"]) for each in json.loads(text))
-    except (ValueError, KeyError, TypeError) as error:
-        raise SandboxError(f"annotation {INTERFACES} is not a list of interfaceName and network: {error!r}") from error
-    found = []
-    for each in asked:
-        network = networks[0] if each.network in DEFAULT_NETWORKS else each.network
-        if network not in networks:
-            raise SandboxError(
-                f"annotation {INTERFACES}: no network {each.network!r} here; there are {', '.join(networks)}"
-            )
-        found.append(Interface(each.name, network))
-    if not any(each.network == networks[0] for each in found):
-        raise SandboxError(f"annotation {INTERFACES}: no interface on the network {networks[0]!r}; every Pod needs one")
-    return tuple(found)
+        asked = [(str(each["interfaceName"]), str(each["network"])) for each in json.loads(text)]
+    except (ValueError, TypeError, KeyError) as error:
+        raise LabError(
+            f"annotation {INTERFACES}: not a list of interfaceName and network ({error!r}): {text!r}"
+        ) from error
+    for name, network in asked:
+        wanted = networks[0] if network in DEFAULT_NETWORKS else network
+        if wanted not in networks:
+            raise LabError(f"annotation {INTERFACES}: there is no network {network!r}; there are {', '.join(networks)}")
+        number = networks.index(wanted)
+        if name == "eth0" and number != 0:
+            raise LabError(f"annotation {INTERFACES}: eth0 is on the default network, not on {network!r}")
+        if number in found.values() and name not in found:
+            raise LabError(f"annotation {INTERFACES}: a second interface on network {network!r} is not made here")
+        found[name] = number
+    return found
 
 
-def netns_name(namespace: str, name: str) -> str:
-    """The network namespace of a Pod; a long name is cut and ends in a hash."""
-    full = f"pod-{namespace}-{name}"
-    if len(full) <= _NETNS_NAME_MAX:
-        return full
-    return f"{full[: _NETNS_NAME_MAX - 9]}-{hashlib.sha256(full.encode()).hexdigest()[:8]}"
+class Sandboxes:
+    """Makes and removes the network namespaces of one node's Pods; this process is in the node's own."""
 
+    def __init__(self, node: int, networks: Sequence[str], witness: Path) -> None:
+        """Nothing is made yet.
 
-class Hosts:
-    """The host numbers of one node's Pods; the one longest free is given first."""
-
-    def __init__(self) -> None:
-        self._free = list(range(_FIRST_HOST, _LAST_HOST + 1))
+        Args:
+            node: the node's number.
+            networks: their names; each has a bridge `br<number>` here.
+            witness: the witness's control socket.
+        """
+        self._node = node
+        self._networks = tuple(networks)
+        self._witness = witness
+        self._hosts = itertools.cycle(range(_FIRST_HOST, _LAST_HOST + 1))
+        self._taken: set[int] = set()
         self._lock = threading.Lock()
 
-    def take(self) -> int:
-        """Give one out."""
+    def make(self, namespace: str, name: str, uid: str, annotations: dict[str, str]) -> Sandbox:
+        """Make a Pod's network namespace with its interfaces, up.
+
+        Raises:
+            LabError: the Pod asks for what is not there, or the kernel refuses.
+        """
+        wanted = interfaces_of(annotations, self._networks)
+        netns = name_of(namespace, name)
+        if links.exists(netns):  # an earlier Pod of this name was removed by force and still ends, on another node
+            netns = f"{netns}-{uid[:8]}"
+        host = self._take()
+        links.create(netns)
+        addresses = {interface: address(network, self._node, host) for interface, network in wanted.items()}
+        sandbox = Sandbox(netns, addresses, tuple(f"{_CABLE}{host}-{network}" for network in wanted.values()))
+        try:
+            self._furnish(sandbox, wanted, host)
+        except LabError:
+            self.remove(sandbox)
+            raise
+        return sandbox
+
+    def _furnish(self, sandbox: Sandbox, wanted: dict[str, int], host: int) -> None:
+        register(self._witness, sandbox.netns)
+        with Links() as node:
+            for (interface, network), cable in zip(wanted.items(), sandbox.cables, strict=True):
+                node.veth(cable, sandbox.netns, interface, f"02:{network:02x}:{self._node:02x}:{host:02x}:00:01")
+                node.attach(cable, f"br{network}")
+        with Links(sandbox.netns) as pod:
+            for interface, own in sandbox.interfaces.items():
+                pod.up(interface)
+                pod.address(interface, f"{own}/16")
+            # nothing leads out of the closed world; but a sidecar may ask for the default route's interface
+            pod.route("0.0.0.0/0", "eth0")
+
+    def remove(self, sandbox: Sandbox) -> None:
+        """Remove a Pod's interfaces and its network namespace."""
+        with Links() as node:
+            for cable in sandbox.cables:
+                node.remove(cable)
+        links.delete(sandbox.netns)
         with self._lock:
-            if not self._free:
-                raise SandboxError("this node has no address left for another Pod")
-            return self._free.pop(0)
+            self._taken.discard(int(sandbox.cables[0].removeprefix(_CABLE).partition("-")[0]))
 
-    def give_back(self, host: int) -> None:
-        """Take one back."""
+    def sweep(self, netns: Iterator[str]) -> None:
+        """Remove what an earlier process of this node has left."""
+        with Links() as node:
+            for name in node.names():
+                if name.startswith(_CABLE):
+                    node.remove(name)
+        for name in netns:
+            links.delete(name)
+
+    def _take(self) -> int:
         with self._lock:
-            self._free.append(host)
-
-
-def create(netns: str) -> None:
-    """Make a Pod's network namespace, with nothing in it; one that is left from before goes."""
-    links.delete(netns)
-    links.create(netns)
-
-
-def plug(netns: str, node: int, host: int, wanted: tuple[Interface, ...], networks: tuple[str, ...]) -> str:
-    """Connect a Pod's network namespace to this node, whose own namespace this process is in.
-
-    Returns:
-        The Pod's address on the default network.
-    """
-    for place, each in enumerate(wanted):
-        number = networks.index(each.network)
-        port = f"p{host}-{place}"
-        with Links() as here, Links(netns) as pod:
-            here.remove(port)
-            here.veth(port, netns, each.name, f"02:00:{number:02x}:{place:02x}:{node:02x}:{host:02x}")
-            here.attach(port, f"br{number}")
-            pod.up(each.name)
-            pod.address(each.name, f"{address(number, node, host)}/16")
-            if number == 0 and not place:
-                pod.route("0.0.0.0/0", each.name)
-    return address(0, node, host)
-
-
-def remove(netns: str, host: int, count: int) -> None:
-    """Remove it with its cables."""
-    with Links() as here:
-        for place in range(count):
-            here.remove(f"p{host}-{place}")
-    links.delete(netns)
+            for host in itertools.islice(self._hosts, _LAST_HOST):
+                if host not in self._taken:
+                    self._taken.add(host)
+                    return host
+        raise LabError(f"node {self._node} has no address left: it has {len(self._taken)} Pods")
