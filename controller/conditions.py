@@ -196,7 +196,7 @@ def _addresses(scene: Scene, report: Report | None) -> list[dict[str, Any]]:
         shown = dict.fromkeys(scene.acceptance.granted)
     if view is None:
         # a Lease that has vanished was perhaps held: what was known of it is all that is known
-        return [_unstamped(each) for each in scene.route.status.addresses if each.address in shown]
+        return [_unstamped(each) for each in scene.route.status.addresses] if shown else []
     pod = scene.pod_name(view.holder) if view.holder else ""
     return [_address(address, pod, view.transitions, states.get(address)) for address in shown]
 

@@ -31,7 +31,11 @@ if TYPE_CHECKING:
     from controller.objects import Key, Pod, Route
 
 _GONE = "vanished"
-"""The holder of a Lease that has vanished, where nothing tells who it was."""
+"""The holder of a Lease that has vanished, where it is not certain who it was.
+
+Whoever was seen last may have handed it over since; named again, it would renew while the true holder still has the
+addresses. Nobody can renew this name, so it runs out.
+"""
 
 
 class LeaseAct(StrEnum):
@@ -257,6 +261,7 @@ def _create(snap: Snapshot, route: Route, owner: str, duration_s: int) -> LeaseW
     holder, transitions = _before(snap, route)
     name = _pod(snap, owner)
     if holder:
+        duration_s = max(duration_s, _counted_before(snap, key))
         why = (
             f"its Lease vanished: made again as held by {_pod(snap, holder)}, so that it runs out first; next is {name}"
         )
@@ -270,16 +275,21 @@ def _before(snap: Snapshot, route: Route) -> tuple[str, int]:
     key = lease_key(route.key)
     gone = snap.vanished.get(key)
     if gone is not None:
-        holder = gone.view.holder if gone.final else gone.view.holder or _GONE
-        return holder, gone.view.transitions + 1
+        return gone.view.holder if gone.final else _GONE, gone.view.transitions + 1
     known = route.status.addresses
     carriers = [pod for pod in snap.candidates(route.key) if entry_on(pod, key[1]) is not None]
     if not known and not carriers:
         return "", 0
-    names = [each.pod for each in known if each.pod]
-    pod = snap.pods.get((key[0], names[0])) if names else None
-    epoch = max((each.epoch for each in known), default=0) + 1
-    return (pod.metadata.uid if pod is not None else _GONE), epoch
+    return _GONE, max((each.epoch for each in known), default=0) + 1
+
+
+def _counted_before(snap: Snapshot, key: Key) -> int:
+    """The duration that the holder of a vanished Lease may count with, as far as known."""
+    gone = snap.vanished.get(key)
+    if gone is None:
+        return 0
+    report = report_of(gone.view)
+    return max(gone.view.duration_s, report.duration_s if report is not None else 0)
 
 
 def _let_go(key: Key, view: LeaseView | None, snap: Snapshot, why: str, *, settled: bool = True) -> LeaseWrite | None:

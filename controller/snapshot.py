@@ -177,10 +177,11 @@ class Snapshot:
         self._drop_lease(key)
         self.leases[key] = view
         self.leases_in[view.namespace].add(key)
-        self.vanished.pop(key, None)
+        report = report_of(view)
+        if not view.holder or report is not None:
+            self.vanished.pop(key, None)
         if not view.holder:
             return
-        report = report_of(view)
         if report is None:
             self.silent.add(key)
             return
@@ -274,15 +275,19 @@ class Snapshot:
         """The addresses that the holder of a Lease may have configured now.
 
         A free Lease has none, a reporting one those of its report. A holder that has not reported may have what its
-        assignment, its route and the route's status name; of a Pod and a route that are both gone nothing is known.
+        assignment, its route and the route's status name, and what the Lease showed before it vanished and was made
+        again; of a Pod and a route that are both gone nothing is known.
         """
-        view = self.leases.get(key)
-        if view is None or not view.holder:
+        view, gone = self.leases.get(key), self.vanished.get(key)
+        if view is None and gone is not None and (gone.view.holder or not gone.final):
+            view = gone.view
+        if view is None or not (view.holder or gone):
             return frozenset()
-        report = report_of(view)
+        report, found = report_of(view), set[str]()
         if report is not None:
             return frozenset(each.address for each in report.addresses)
-        found: set[str] = set()
+        if gone is not None and (last := report_of(gone.view)) is not None:
+            found.update(each.address for each in last.addresses)
         pod = self.pod_by_uid.get(view.holder)
         if pod is not None and (entry := entry_on(pod, view.name)) is not None:
             found.update(each.address for each in entry.addresses)
@@ -295,7 +300,7 @@ class Snapshot:
     def others_with(self, address: str, route: Key) -> list[Key]:
         """The Leases, but for the route's own, whose holders may have an address configured now."""
         mine = lease_key(route)
-        asked: Iterable[Key] = self.shown_by.get(address, set()) | self.silent
+        asked: Iterable[Key] = self.shown_by.get(address, set()) | self.silent | self.vanished.keys()
         return sorted(key for key in asked if key != mine and address in self.may_be_on(key))
 
 

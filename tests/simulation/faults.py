@@ -26,6 +26,7 @@ class Faults:
         self.longest_s = max([world.schedule.duration_s, *changed]) + GUARD_LIFETIME_S
         self._calm = False
         self.ended = set()
+        self.mute = set()
 
     def arm(self, faults):
         for fault in faults:
@@ -114,7 +115,11 @@ class Faults:
     def _power(self, fault, target):
         target.die()
         target.kernel.wipe()
-        if fault.detail == "never":
+        if fault.detail == "mute":
+            # all of the Pod comes back but its sidecar, and the Pod counts as ready
+            self.ended.add(target.name)
+            self.mute.add(target.name)
+        elif fault.detail == "never":
             self.ended.add(target.name)
             self._loop.after(min(fault.length, 6.0), self._world.set_ready, target.name, False)
         else:

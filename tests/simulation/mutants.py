@@ -1,6 +1,9 @@
 """`python -m tests.simulation.mutants`: break one rule at a time, and see that the simulation finds each.
 
 A mutant is a few replacements of text in a copy of the sources; one whose text no longer occurs exactly once fails loudly.
+
+Some rules are there twice, and only both together can be missed: that each Lease write carries its version makes up for
+a `prepared` that counts when it should not; a void base makes up for an old version that is believed, and the reverse.
 """
 
 from __future__ import annotations
@@ -72,11 +75,12 @@ MUTANTS = (
         "return _note_written(done, view, sent_s, kind)",
         "return _note_written(done, view, now, kind)",
     ),
-    one(
+    Mutant(
         "the deadline counted from a repeated prepared",
-        MACHINE,
-        "else kind is Kind.PREPARE and view.holder != s.me",
-        "else kind is Kind.PREPARE",
+        (
+            (MACHINE, "else kind is Kind.PREPARE and view.holder != s.me", "else kind is Kind.PREPARE"),
+            (LEASE, "return _patch(view, notes={PREPARED: me})", "return _unversioned(_patch(view, notes={PREPARED: me}))"),
+        ),
     ),
     one(
         "a second action while one is under way",
@@ -96,7 +100,13 @@ MUTANTS = (
         "    free = lease is not None and not lease.holder and lease.owner == s.me\n    return free and s.prepared",
         "    free = lease is not None and not lease.holder\n    return free and s.prepared",
     ),
-    one("the base kept after a hand-over was sent", MACHINE, "(Kind.HAND_OVER, Kind.RELEASE, Kind.WITHDRAW)", "()"),
+    Mutant(
+        "the base kept after a hand-over was sent, and old versions believed",
+        (
+            (MACHINE, "(Kind.HAND_OVER, Kind.RELEASE, Kind.WITHDRAW)", "()"),
+            (MACHINE, "if s.lease is not None and older(view, s.lease):", "if s.lease is view:"),
+        ),
+    ),
     Mutant(
         "nothing read after an unknown outcome, and renewed without a version",
         (
@@ -129,7 +139,6 @@ MUTANTS = (
         "view.uid, view.holder, view.renew_time, view.transitions",
         "view.uid, view.holder, view.renew_time + view.prepared, view.transitions",
     ),
-    one("old versions are believed", MACHINE, "if s.lease is not None and older(view, s.lease):", "if s.lease is view:"),
     one("a new owner counts as prepared", LEASE, "PREPARED: prepared, LOST", "PREPARED: owner, LOST"),
     one("a shorter duration does not count", MACHINE, "duration_s=min(s.duration_s, view.duration_s)", "duration_s=s.duration_s"),
     one(

@@ -239,6 +239,8 @@ class Line:
         self.no_request_until = 0.0
         self.no_answer_until = 0.0
         self.watches = []
+        # some are slow all the time
+        self.lag = rng.random() ** 2 * 0.5 if rng.random() < 0.3 else 0.0
         self._loop = server.loop
         self._rng = rng
         self._second = (-1, 0)
@@ -354,7 +356,7 @@ class Watch:
         self._send(kind, new)
 
     def _send(self, kind, new):
-        self._last = max(self._last + 1e-6, self._loop.now + self._line.delay())
+        self._last = max(self._last + 1e-6, self._loop.now + self._line.delay() + self._line.lag * self._rng.random())
         self._loop.at(self._last, self._arrive, self._generation, kind, new)
 
     def _arrive(self, generation, kind, new):

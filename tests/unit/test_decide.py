@@ -133,11 +133,26 @@ def test_a_held_lease_that_vanished_is_made_again_as_held():
     assert write(snap) is None
 
 
+def vanished(*, final, **fields):
+    snap = world(route(), A, B, lease(**HELD_BY_A | fields))
+    snap.note_vanished(("default", "holdfast-r"), final=final)
+    snap.drop(type(lease()), ("default", "holdfast-r"))
+    return snap
+
+
+def test_who_was_seen_before_something_was_missed_is_not_named_again():
+    assert plan_route(vanished(final=False), KEY).lease.body["spec"]["holderIdentity"] == "vanished"
+
+
+def test_a_vanished_lease_is_made_again_for_as_long_as_its_holder_counts():
+    assert plan_route(vanished(final=True, duration_s=40), KEY).lease.body["spec"]["leaseDurationSeconds"] == 40
+
+
 @pytest.mark.parametrize(
     ("status", "pods", "holder", "epoch"),
     [
         pytest.param({}, [A], None, 0, id="never-was"),
-        pytest.param(KNOWN, [A], "uid-a", 5, id="known-from-status"),
+        pytest.param(KNOWN, [A], "vanished", 5, id="known-from-status-which-may-be-behind"),
         pytest.param(KNOWN, [B], "vanished", 5, id="known-from-status-and-its-Pod-is-gone"),
     ],
 )
