@@ -264,10 +264,18 @@ class Loop:
         else:
             pause_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(failures, 10))
             pause_s *= random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+            leaving = isinstance(error, Forbidden) and self._leaving(job)
             advice = "; apply deploy/rbac.yaml and deploy/policies.yaml" if isinstance(error, Forbidden) else ""
-            self.journal.trouble(_subject(job.ident), f"{error}{advice}; trying again")
+            if not leaving:
+                self.journal.trouble(_subject(job.ident), f"{error}{advice}")
         if job.ident[0] != "event":
             self._held[job.ident] = _Held(monotonic() + pause_s, job.version, failures, touched)
+
+    def _leaving(self, job: Job) -> bool:
+        """Whether a write is into a namespace that is going away, where nothing may be made any more."""
+        sort, space, name = job.ident
+        found = self.snap.namespaces.get(name if sort == "access" else space)
+        return found is None or found.metadata.deletion_timestamp is not None
 
     # time ------------------------------------------------------------------------------------------------------
 
@@ -415,4 +423,6 @@ def _version(item: Item) -> str:
 
 def _subject(ident: Ident) -> str:
     sort, space, name = ident
+    if sort == "event":
+        return f"events in {space}"
     return f"{sort} {space}/{name}" if space else f"{sort} {name}"
