@@ -433,8 +433,11 @@ def killed_at_write(stage: Stage, number: int) -> Iterator[threading.Event]:
 
     for sort in sorts:
         threading.Thread(target=follow, args=(sort,), daemon=True).start()
-    yield hit
-    controller.start()
+    try:
+        yield hit
+    finally:
+        hit.set()  # whatever comes after this is not to be killed
+        controller.start()
 
 
 @pytest.mark.parametrize("number", range(1, 6))
