@@ -96,7 +96,9 @@ class Capture:
         while True:
             ready = self._selector.select(0.2)
             for key, _ in ready:
-                key.data()
+                # whoever came before in this round may have ended it
+                if key.fd in self._selector.get_map():
+                    key.data()
             if not ready:
                 self._file.flush()
 
@@ -171,7 +173,10 @@ class Capture:
         reader = guest.makefile("rb")
 
         def answer() -> None:
-            line = reader.readline()
+            try:
+                line = reader.readline()
+            except OSError:  # it went with something unread
+                line = b""
             if not line:
                 reader.close()
                 self._forget(guest)
@@ -180,14 +185,18 @@ class Capture:
                 said = self._answer(json.loads(line), guest)
             except (OSError, ValueError, KeyError) as error:
                 said = {"ok": False, "error": repr(error)}
-            guest.send(json.dumps(said).encode() + b"\n")
+            try:
+                guest.send(json.dumps(said).encode() + b"\n")
+            except OSError:  # it did not wait for the answer
+                self._forget(guest)
 
         self._selector.register(guest, selectors.EVENT_READ, answer)
 
     def _forget(self, guest: socket.socket) -> None:
         if guest in self._followers:
             self._followers.remove(guest)
-        self._selector.unregister(guest)
+        if guest.fileno() in self._selector.get_map():
+            self._selector.unregister(guest)
         guest.close()
 
     def _answer(self, request: dict[str, Any], guest: socket.socket) -> dict[str, Any]:

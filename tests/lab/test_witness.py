@@ -176,7 +176,7 @@ def test_frames_who_asked_who_answered(lan):
     ip(two, "address", "add", f"{A}/32", "dev", "eth0")
     ip(one, "route", "add", f"{A}/32", "dev", "eth0")
     with between() as span:
-        inside(one, "ping", "-c1", "-W2", A)
+        inside(one, sys.executable, "-m", "lab.ping", A)
     seen = lan.witness.frames(span[0])
     with Links(two) as host:
         mac = host.mac("eth0")
@@ -203,6 +203,22 @@ def test_a_frame_that_claims_anothers_address_is_a_false_speaker(lan):
     with Links(one) as host:
         assert frame.sender_mac == host.mac("eth0")
     assert lan.witness.false_speakers(mark) == [frame]
+
+
+def test_who_leaves_with_much_unread_takes_nobody_along(lan):
+    one = lan.host()
+    send = (
+        "import socket; s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)\n"
+        "s.bind(('eth0', 0)); m = s.getsockname()[4]\n"
+        "for n in range(200): s.send(b'\\xff' * 6 + m + bytes.fromhex('08060001080006040001') + m"
+        f" + socket.inet_aton('{A}') + bytes(6) + socket.inet_aton('{A}'))"
+    )
+    for _ in range(5):
+        mark = lan.witness.mark()
+        with lan.witness._connection() as follow:
+            witness._ask(follow, {"do": "follow"})
+            inside(one, sys.executable, "-c", send)
+            assert len([f for f in lan.witness.frames(mark) if f.sender_ip == A]) == 200
 
 
 def test_waiting_in_vain_says_so(lan):

@@ -1,0 +1,106 @@
+"""What the benchmarks share: a small stage on a lab world, figures from many values, the machine they come from."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import os
+import platform
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from contract.lease import LeaseView, decode_lease
+from lab.binaries import find
+from lab.ledger import PODS, Ledger
+from lab.world import World
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+ADDRESS = "192.0.2.10"
+NAMESPACE = "bench"
+LEASES = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases"
+INTERFACES = '[{"interfaceName":"eth0","network":"default"},{"interfaceName":"eth1","network":"blue-network"}]'
+
+
+@contextlib.contextmanager
+def world(controllers: int = 1) -> Iterator[World]:
+    """A world of two nodes, with the benchmark's namespace in it."""
+    with (
+        tempfile.TemporaryDirectory(prefix="holdfast-bench-") as state,
+        World(binaries=find(), state=Path(state), controllers=controllers) as made,
+    ):
+        made.create_namespace(NAMESPACE)
+        yield made
+
+
+def pod(name: str, node: str, *, sidecar: bool = True) -> dict[str, Any]:
+    """A Pod on a node, with eth1 on blue-network."""
+    notes = {"networking.gke.io/interfaces": INTERFACES, "holdfast.dev/inject": str(sidecar).lower()}
+    meta = {"name": name, "namespace": NAMESPACE, "labels": {"who": name}, "annotations": notes}
+    spec = {"nodeName": node, "containers": [{"name": "app", "image": "app"}]}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}
+
+
+def start_pods(made: World, ledger: Ledger, *pods: dict[str, Any]) -> dict[str, str]:
+    """Start Pods and wait until they are Ready; {name: UID}."""
+    for each in pods:
+        made.api.create(f"/api/v1/namespaces/{NAMESPACE}/pods", each)
+    ledger.wait("the Pods are Ready", lambda: sum(map(ready, ledger.all(PODS, NAMESPACE))) == len(pods), 30)
+    return {each["metadata"]["name"]: each["metadata"]["uid"] for each in ledger.all(PODS, NAMESPACE)}
+
+
+def ready(body: dict[str, Any]) -> bool:
+    """Whether a Pod is Ready."""
+    conditions = body.get("status", {}).get("conditions", [])
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+
+class LeaseWatch:
+    """A bare watch on the benchmark's Leases: nothing but the time of each version's arrival."""
+
+    def __init__(self, made: World) -> None:
+        self._news = threading.Condition()
+        self._arrived: dict[str, float] = {}
+        self._listed = threading.Event()
+        threading.Thread(target=self._follow, args=(made,), daemon=True).start()
+
+    def _follow(self, made: World) -> None:
+        for _, body in made.api.watch(LEASES):
+            now = time.time()
+            with self._news:
+                self._arrived[body["metadata"]["resourceVersion"]] = now
+                self._news.notify_all()
+
+    def arrival(self, version: str, timeout_s: float = 10.0) -> float:
+        """When a version arrived (CLOCK_REALTIME, seconds)."""
+        with self._news:
+            if not self._news.wait_for(lambda: version in self._arrived, timeout_s):
+                raise TimeoutError(f"version {version} did not arrive within {timeout_s} s")
+            return self._arrived[version]
+
+
+def view_of(body: dict[str, Any]) -> LeaseView:
+    """A Lease as the contract reads it."""
+    return decode_lease(body)
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value that so large a share of all does not exceed (nearest rank)."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, max(0, round(share * len(ordered) + 0.5) - 1))]
+
+
+def figures(values: Sequence[float]) -> str:
+    """p50, p99 and the greatest, with the number of values."""
+    return f"{percentile(values, 0.5):.2f} | {percentile(values, 0.99):.2f} | {max(values):.2f} | {len(values)}"
+
+
+def heading(title: str) -> str:
+    """A title with the machine and the date."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    system = f"{os.cpu_count()} cores, {memory:.0f} GiB, Linux {platform.release()}, Python {platform.python_version()}"
+    return f"## {title}\n\n{dt.datetime.now(dt.UTC):%Y-%m-%d}; {system}\n"
