@@ -21,6 +21,9 @@ class _Version(msgspec.Struct):
     v: Any = None
 
 
+_read_version = msgspec.json.Decoder(_Version).decode  # made before there are threads: see contract.lease
+
+
 def decode_json(text: str | bytes, kind: type[T], where: str) -> T:
     """Decode versioned JSON into `kind`, tolerating fields it does not know.
 
@@ -29,7 +32,7 @@ def decode_json(text: str | bytes, kind: type[T], where: str) -> T:
         ContractError: anything else, with the field's path.
     """
     try:
-        version = msgspec.json.decode(text, type=_Version).v
+        version = _read_version(text).v
     except msgspec.DecodeError as error:
         raise named_error(where, error) from error
     if type(version) is not int or version != VERSION:

@@ -75,6 +75,11 @@ class _Wire(msgspec.Struct, frozen=True):
     spec: _Spec = _Spec()
 
 
+# Made here, before there are threads: msgspec works a type out at its first use, and two threads that do that at once
+# end the process with SIGSEGV.
+_read = msgspec.json.Decoder(_Wire).decode
+
+
 def decode_lease(raw: bytes | dict[str, Any], where: str = "Lease") -> LeaseView:
     """Read a Lease from the API's JSON, text or decoded.
 
@@ -82,7 +87,7 @@ def decode_lease(raw: bytes | dict[str, Any], where: str = "Lease") -> LeaseView
         ContractError: it is not a Lease; the field is named.
     """
     try:
-        wire = msgspec.convert(raw, _Wire) if isinstance(raw, dict) else msgspec.json.decode(raw, type=_Wire)
+        wire = msgspec.convert(raw, _Wire) if isinstance(raw, dict) else _read(raw)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         raise named_error(where, error) from error
     meta, spec = wire.metadata, wire.spec

@@ -57,6 +57,13 @@ class _Event(msgspec.Struct):
     object: msgspec.Raw
 
 
+# Made here, before there are threads: msgspec works a type out at its first use, and two threads that do that at once
+# end the process with SIGSEGV.
+_read_status = msgspec.json.Decoder(_Status).decode
+_read_list = msgspec.json.Decoder(_List).decode
+_read_event = msgspec.json.Decoder(_Event).decode
+
+
 @dataclass(frozen=True, slots=True)
 class Listed:
     """A whole collection and the version it is of."""
@@ -143,7 +150,7 @@ class Session:
         while True:
             body = self.request("GET", f"{path}?{urlencode(query)}", timeout_s=LIST_TIMEOUT_S)
             try:
-                page = msgspec.json.decode(body, type=_List)
+                page = _read_list(body)
             except msgspec.DecodeError as error:
                 raise Unreachable(f"GET {path}", 0, f"not a list: {error}") from error
             items += page.items or []
@@ -201,7 +208,7 @@ def _events(what: str, answer: Any) -> Iterator[tuple[str, msgspec.Raw]]:
         for line in lines:
             if not line:
                 continue
-            event = msgspec.json.decode(line, type=_Event)
+            event = _read_event(line)
             if event.type == "ERROR":
                 raise _error(what, 0, bytes(event.object))
             yield event.type, event.object
@@ -209,7 +216,7 @@ def _events(what: str, answer: Any) -> Iterator[tuple[str, msgspec.Raw]]:
 
 def _error(what: str, code: int, body: bytes) -> ApiError:
     try:
-        status = msgspec.json.decode(body, type=_Status)
+        status = _read_status(body)
     except msgspec.DecodeError:
         status = _Status(message=body[:200].decode(errors="replace"))
     return from_status(what, code or status.code or 500, status.reason, status.message)

@@ -6,13 +6,16 @@ be nonsense, a selector empty. What is not even of the right type becomes a `Con
 
 from __future__ import annotations
 
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
 from contract.decode import named_error
 from contract.lease import LeaseView, decode_lease
 from contract.names import ASSIGNMENT, CONTROLLER_NAME, GKE_CONTROLLER_NAME, INTERFACES, NETWORK_STATUS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Key = tuple[str, str]
 """Namespace (``""`` for what has none) and name."""
@@ -269,6 +272,14 @@ class _Named(msgspec.Struct):
     metadata: Meta
 
 
+# Made here, before there are threads: msgspec works a type out at its first use, and two threads that do that at once
+# end the process with SIGSEGV.
+_read_named = msgspec.json.Decoder(_Named).decode
+_READ: Final[dict[type[Any], Callable[[bytes | msgspec.Raw], Any]]] = {
+    kind: msgspec.json.Decoder(kind).decode for kind in (GatewayClass, Gateway, Route, Network, Namespace, Pod)
+}
+
+
 def decode(raw: bytes | msgspec.Raw, kind: type[T], where: str) -> T:
     """Read an object.
 
@@ -276,7 +287,7 @@ def decode(raw: bytes | msgspec.Raw, kind: type[T], where: str) -> T:
         ContractError: a field is not of its type; object and field are named.
     """
     try:
-        found = msgspec.json.decode(raw, type=kind)
+        found: T = _READ[kind](raw)
     except msgspec.DecodeError as error:
         raise named_error(_where(raw, where), error) from error
     if isinstance(found, Pod):
@@ -291,13 +302,14 @@ def decode_route(raw: bytes | msgspec.Raw) -> Route:
         ContractError: not even its metadata can be read.
     """
     try:
-        return msgspec.json.decode(raw, type=Route)
+        found: Route = _READ[Route](raw)
     except msgspec.DecodeError as error:
         named = named_error(_where(raw, "GKEIPRoute"), error)
         if named.field.startswith("metadata"):
             raise named from error
-        bare = msgspec.json.decode(raw, type=_Named)
+        bare = _read_named(raw)
         return Route(metadata=bare.metadata, problem=named.problem, field=named.field)
+    return found
 
 
 def decode_lease_object(raw: bytes | msgspec.Raw) -> LeaseView:
@@ -316,7 +328,7 @@ def _pruned(meta: Meta) -> Meta:
 
 def _where(raw: bytes | msgspec.Raw, kind: str) -> str:
     try:
-        meta = msgspec.json.decode(raw, type=_Named).metadata
+        meta = _read_named(raw).metadata
     except msgspec.DecodeError:
         return kind
     return f"{kind} {meta.namespace}/{meta.name}" if meta.namespace else f"{kind} {meta.name}"

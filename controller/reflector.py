@@ -89,6 +89,9 @@ class _Versioned(msgspec.Struct):
     metadata: _Meta
 
 
+_read_version = msgspec.json.Decoder(_Versioned).decode  # made before there are threads: see controller.objects
+
+
 class Reflector:
     """Follows the collection of one kind."""
 
@@ -133,7 +136,7 @@ class Reflector:
         self._put(Listed(self._kind, items, listed.version))
 
     def _take(self, kind: str, raw: msgspec.Raw) -> None:
-        self._version = msgspec.json.decode(raw, type=_Versioned).metadata.resource_version
+        self._version = _read_version(raw).metadata.resource_version
         if kind == "BOOKMARK":
             return
         item = self._decoded(raw)
