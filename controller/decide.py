@@ -294,9 +294,13 @@ def _counted_before(snap: Snapshot, key: Key) -> int:
 
 def _let_go(key: Key, view: LeaseView | None, snap: Snapshot, why: str, *, settled: bool = True) -> LeaseWrite | None:
     """What becomes of the Lease of a route that nobody shall hold: no owner, freed when run out, deleted when free."""
-    if view is None:
-        return None
     where = lease_key(key)
+    if view is None:
+        gone = snap.vanished.get(where)
+        if gone is None or not gone.final or not gone.view.holder:
+            return None
+        # nobody shall hold it, but somebody may have its addresses still
+        return _create(snap, snap.routes[key], "", gone.view.duration_s) if key in snap.routes else None
     if not view.holder and settled:
         body = {"preconditions": {"uid": view.uid, "resourceVersion": view.version}}
         return LeaseWrite(LeaseAct.DELETE, where, view, body, f"{why} and nobody holds it")

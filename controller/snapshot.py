@@ -279,9 +279,10 @@ class Snapshot:
         again; of a Pod and a route that are both gone nothing is known.
         """
         view, gone = self.leases.get(key), self.vanished.get(key)
-        if view is None and gone is not None and (gone.view.holder or not gone.final):
+        if view is None and gone is not None and gone.final:
+            # one that went while it was not looked at was most likely freed before, and by another replica
             view = gone.view
-        if view is None or not (view.holder or gone):
+        if view is None or not view.holder:
             return frozenset()
         report, found = report_of(view), set[str]()
         if report is not None:

@@ -144,6 +144,14 @@ def test_who_was_seen_before_something_was_missed_is_not_named_again():
     assert plan_route(vanished(final=False), KEY).lease.body["spec"]["holderIdentity"] == "vanished"
 
 
+def test_one_that_is_not_to_be_held_any_more_is_made_again_too_and_keeps_its_addresses_from_others():
+    snap = vanished(final=True)
+    snap.put(route(podSelector={}))
+    assert snap.may_be_on(("default", "holdfast-r")) == {A1}
+    assert write(snap) == (LeaseAct.CREATE, "")
+    assert plan_route(snap, KEY).lease.body["spec"]["holderIdentity"] == "uid-a"
+
+
 def test_a_vanished_lease_is_made_again_for_as_long_as_its_holder_counts():
     assert plan_route(vanished(final=True, duration_s=40), KEY).lease.body["spec"]["leaseDurationSeconds"] == 40
 
