@@ -1,0 +1,300 @@
+"""The whole way: real controllers, real sidecars on the lab's nodes, a real API server.
+
+Judged by what kernels and the switch say (`lab.witness`), never by a log. Faults on the wire have files of their own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import steps as lib
+from steps import FAST, SOON_S, Steps, bare, is_ready, neighbour, steps_in
+
+from contract.report import decode_report
+from lab.kernel_events import FenceEvent
+from lab.ledger import LEASES, PODS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lab.world import World
+
+pytestmark = pytest.mark.lab
+
+
+@pytest.fixture
+def steps(world: World, kube_namespace: str) -> Iterator[Steps]:
+    with steps_in(world, kube_namespace) as steps:
+        yield steps
+
+
+# A holder, and the next ------------------------------------------------------------------------------------------
+
+
+def test_the_newest_gets_the_addresses_on_its_interface_and_both_forms_tell_the_network(steps):
+    steps.gateway()
+    steps.route("r", *steps.addresses[:2])
+    steps.pod("a")
+    a = steps.held_by("a", *steps.addresses[:2])
+    assert not a.addresses("eth0") & set(steps.addresses)
+    for address in steps.addresses[:2]:
+        steps.announced(a, address, steps.mark)
+    mark = steps.world.witness.mark()
+    steps.pod("b")
+    b = steps.held_by("b", *steps.addresses[:2])
+    for address in steps.addresses[:2]:
+        steps.announced(b, address, mark)
+    steps.until("a's entry to be gone", lambda: not steps.entry("a"))
+    assert steps.condition("Ready", "ProgrammingComplete", part="Pod b has")
+    assert {each["epoch"] for each in steps.status()["addresses"]} == {2}
+
+
+def test_a_clients_neighbour_table_follows(steps):
+    address = bare(steps.addresses[0])
+    steps.gateway()
+    steps.route()
+    steps.pod("a")
+    steps.held_by("a")
+    with steps.world.client("blue-network").watch(address) as probe:
+        mark = steps.world.witness.mark()
+        steps.pod("b")
+        b = steps.held_by("b")
+        steps.world.witness.wait_frame(
+            lambda f: f.kind == "echo-reply" and f.sender_ip == address and f.sender_mac in b.macs, SOON_S, mark
+        )
+        assert neighbour("client-blue-network", address) in b.macs
+        gaps = probe.stop()
+    assert all(gap.ended for gap in gaps), gaps
+
+
+def test_a_rollout_of_four_moves_to_the_newest_by_way_of_ready_pods_only(steps):
+    steps.gateway()
+    steps.route()
+    steps.deployment(4)
+    steps.until("four Ready Pods", lambda: len(steps.pods()) == 4 and all(map(is_ready, steps.pods())))
+    steps.held_by(newest(steps))
+    old = {pod["metadata"]["uid"] for pod in steps.pods()}
+    steps.tick()
+    note = {"kubectl.kubernetes.io/restartedAt": "now"}
+    steps.api.patch(steps.at("deployments", "web"), {"spec": {"template": {"metadata": {"annotations": note}}}})
+
+    def rolled_out() -> bool:
+        pods = steps.pods()
+        return len(pods) == 4 and all(map(is_ready, pods)) and not old & {pod["metadata"]["uid"] for pod in pods}
+
+    steps.until("the rollout to end", rolled_out, 2 * SOON_S)
+    steps.held_by(newest(steps))
+    for holder, version in holders(steps):
+        assert min(ready_versions(steps, holder), default=version) < version, f"{holder} held and was never Ready"
+
+
+def newest(steps: Steps):
+    """Ask whether a Pod is the newest that there is, and Ready."""
+
+    def is_newest(pod: dict) -> bool:
+        created = max(each["metadata"]["creationTimestamp"] for each in steps.pods())
+        return is_ready(pod) and pod["metadata"]["creationTimestamp"] == created
+
+    return is_newest
+
+
+def holders(steps: Steps) -> list[tuple[str, int]]:
+    """Who held the route `r`, and since which version of the API's store."""
+    found: list[tuple[str, int]] = []
+    for seen in steps.ledger.since(steps.mark):
+        if seen.kind == LEASES and seen.name == f"{steps.space}/holdfast-r":
+            holder = seen.body["spec"].get("holderIdentity") or ""
+            if holder and (not found or found[-1][0] != holder):
+                found.append((holder, int(seen.body["metadata"]["resourceVersion"])))
+    return found
+
+
+def ready_versions(steps: Steps, uid: str) -> list[int]:
+    pods = [seen.body for seen in steps.ledger.since(steps.mark) if seen.kind == PODS]
+    return [int(p["metadata"]["resourceVersion"]) for p in pods if p["metadata"]["uid"] == uid and is_ready(p)]
+
+
+def test_what_is_not_ready_loses_to_what_is_unless_existing_is_enough(steps):
+    steps.gateway()
+    steps.route("ready", steps.addresses[0])
+    steps.route("exists", steps.addresses[1], reactionMode="Exists")
+    steps.pod("a")
+    steps.ready("a")
+    steps.pod("b")
+    b = steps.held_by("b", steps.addresses[0], route="ready")
+    steps.held_by("b", steps.addresses[1], route="exists")
+    b.fail_app()
+    steps.held_by("a", steps.addresses[0], route="ready")
+    steps.held_by("b", steps.addresses[1], route="exists")
+    b.heal_app()
+    steps.held_by("b", steps.addresses[0], route="ready")
+
+
+def test_sticky_stays_where_newest_moves(steps):
+    steps.gateway()
+    steps.route("newest", steps.addresses[0])
+    steps.route("sticky", steps.addresses[1], notes={"holdfast.dev/selection": "Sticky"})
+    steps.pod("a")
+    steps.held_by("a", steps.addresses[0], route="newest")
+    steps.held_by("a", steps.addresses[1], route="sticky")
+    steps.pod("b")
+    steps.held_by("b", steps.addresses[0], route="newest")  # so b has been seen to be eligible
+    steps.held_by("a", steps.addresses[1], route="sticky")
+    steps.delete("pods", "a")
+    steps.held_by("b", steps.addresses[1], route="sticky")
+
+
+def test_a_deleted_pod_hands_over_before_it_ends(steps):
+    steps.gateway()
+    steps.route()
+    steps.pod("a")
+    steps.ready("a")
+    steps.pod("b")
+    steps.held_by("b")
+    epoch = steps.lease().transitions
+    steps.delete("pods", "b")
+    steps.held_by("a")
+    assert steps.lease().transitions == epoch + 1  # it was never free in between
+    steps.until("b to be gone", lambda: not steps.uid("b"))
+
+
+# What is changed while it is held --------------------------------------------------------------------------------
+
+
+def test_addresses_that_come_and_go_while_they_are_held(steps):
+    first, second, third = steps.addresses
+    steps.gateway()
+    steps.route("r", first, second)
+    steps.pod("a")
+    steps.held_by("a", first, second)
+    mark = steps.world.witness.mark()
+    steps.change(addresses=given(second, third))
+    a = steps.held_by("a", second, third)
+    steps.nowhere(first)
+    steps.announced(a, third, mark)
+    assert steps.removals(second, mark) == []
+    steps.until("the status to follow", lambda: {e["address"] for e in steps.status()["addresses"]} == {second, third})
+
+
+def test_a_selector_that_comes_to_mean_another_pod(steps):
+    steps.gateway()
+    steps.pod("a")
+    steps.pod("b")
+    steps.ready("a", "b")
+    steps.route(podSelector={"matchLabels": {"name": "b"}})
+    steps.held_by("b")
+    steps.change(podSelector={"matchLabels": {"name": "a"}})
+    steps.held_by("a")
+    steps.change(podSelector={"matchLabels": {"name": "nobody"}})
+    steps.condition("Ready", "NoPodsFound", part="name=nobody")
+    steps.until("the Lease to be free", lambda: not steps.lease().holder)
+    steps.nowhere()
+
+
+def test_a_route_that_is_deleted_takes_its_addresses_and_its_lease_along(steps):
+    steps.gateway()
+    steps.route("r", *steps.addresses[:2])
+    steps.pod("a")
+    a = steps.held_by("a", *steps.addresses[:2])
+    steps.delete("gkeiproutes", "r")
+    steps.let_go()
+    assert not a.addresses("eth1") & set(steps.addresses)
+    steps.until("a's entry to be gone", lambda: not steps.entry("a"))
+
+
+def test_a_gateway_that_is_deleted_and_comes_back(steps):
+    steps.gateway()
+    steps.route()
+    steps.pod("a")
+    steps.held_by("a")
+    steps.delete("gateways", "gw")
+    steps.condition("Accepted", "GatewayNotFound", part="create it")
+    steps.let_go()
+    steps.gateway()
+    steps.held_by("a")
+    steps.condition("Ready", "ProgrammingComplete")
+
+
+def test_a_gateway_that_loses_an_address_and_gets_it_back(steps):
+    first, second, _ = steps.addresses
+    steps.gateway()
+    steps.route("r", first)
+    steps.route("other", second)
+    steps.pod("a")
+    steps.held_by("a", first)
+    steps.held_by("a", second, route="other")
+    mark = steps.world.witness.mark()
+    steps.api.patch(steps.at("gateways", "gw"), {"spec": {"addresses": given(second)}})
+    steps.condition("Accepted", "InvalidAddresses", part=f"{first} is not in the addresses of Gateway")
+    steps.until("the Lease to be gone", lambda: steps.lease() is None)
+    steps.nowhere(first)
+    steps.api.patch(steps.at("gateways", "gw"), {"spec": {"addresses": given(first, second)}})
+    steps.held_by("a", first)
+    assert steps.removals(second, mark) == []
+
+
+def given(*addresses: str) -> list[dict[str, str]]:
+    return [{"type": lib.CIDR, "value": each} for each in addresses]
+
+
+def test_an_address_moves_from_one_route_to_the_next_only_when_it_has_been_let_go(steps):
+    steps.gateway()
+    steps.pod("a")
+    steps.pod("b")
+    steps.ready("a", "b")
+    steps.route("first", podSelector={"matchLabels": {"name": "a"}})
+    steps.held_by("a", route="first")
+    steps.tick()
+    steps.route("second", podSelector={"matchLabels": {"name": "b"}})
+    steps.condition("Accepted", "AddressConflict", "second", part="first")
+    steps.delete("gkeiproutes", "first")
+    steps.held_by("b", route="second")
+    steps.condition("Ready", "ProgrammingComplete", "second")
+
+
+# How long a Lease lasts ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("spec", "notes", "duration_s"),
+    [
+        pytest.param({}, {}, 10, id="default"),
+        pytest.param({"gatewayClassName": FAST}, {}, 2, id="fast"),
+        pytest.param({"gatewayClassName": FAST}, {"holdfast.dev/lease-seconds": "7"}, 7, id="asked-for"),
+        pytest.param({}, {"holdfast.dev/lease-seconds": "61"}, 10, id="too-long"),
+    ],
+)
+def test_the_lease_lasts_as_long_as_class_and_route_say(steps, spec, notes, duration_s):
+    steps.gateway(**spec)
+    steps.route(notes=notes)
+    steps.pod("a")
+    a = steps.held_by("a")
+    assert steps.lease().duration_s == duration_s
+    steps.until("the report to say so", lambda: reported(steps) == duration_s)
+    fences = [e for e in steps.world.witness.events() if isinstance(e, FenceEvent) and e.netns == a.netns]
+    mine = [e for e in fences if e.address == bare(steps.addresses[0]) and e.deadline_s is not None]
+    assert all(e.deadline_s - e.time_s <= duration_s for e in mine), mine
+    assert mine
+    if duration_s == 10 and notes:
+        assert "write a whole number from 1 to 60" in steps.condition("Accepted", "Accepted")
+
+
+def reported(steps: Steps) -> int:
+    view = steps.lease()
+    return decode_report(view.observed, view.where).duration_s if view.observed else 0
+
+
+def test_a_lease_that_is_shortened_while_it_is_held(steps):
+    steps.gateway()
+    steps.route()
+    steps.pod("a")
+    steps.held_by("a")
+    mark = steps.world.witness.mark()
+    steps.api.patch(steps.at("gkeiproutes", "r"), {"metadata": {"annotations": {"holdfast.dev/lease-seconds": "1"}}})
+    steps.until("the holder to follow", lambda: reported(steps) == 1)
+    last = steps.lease().renew_time
+    for _ in range(3):
+        last = steps.until_lease("another renewal", lambda view, last=last: view.renew_time > last).renew_time
+    steps.held_by("a")
+    assert steps.removals(steps.addresses[0], mark) == []
