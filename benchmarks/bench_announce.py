@@ -11,7 +11,21 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from common import ADDRESS, LEASES, NAMESPACE, LeaseWatch, figures, heading, percentile, pod, start_pods, view_of, world
+from common import (
+    ADDRESS,
+    LEASES,
+    NAMESPACE,
+    LeaseWatch,
+    allow,
+    figures,
+    heading,
+    percentile,
+    pod,
+    start_pods,
+    until,
+    view_of,
+    world,
+)
 
 from contract import lease as writes
 from contract.assignment import AddressEntry, Assignment, RouteEntry, encode_assignment
@@ -19,7 +33,6 @@ from contract.names import ASSIGNMENT, CONTROLLER_ACCOUNT, SYSTEM_NAMESPACE, Han
 from lab.ledger import Ledger
 
 if TYPE_CHECKING:
-    from contract.lease import LeaseView
     from lab.api import Api
     from lab.world import World
 
@@ -32,7 +45,7 @@ def main() -> None:
     """Print the figures."""
     with world(controllers=0) as made:
         ledger, watch = Ledger(made.api), LeaseWatch(made)
-        allow(made.api)
+        allow(made.api, LEASE)
         uids = start_pods(made, ledger, pod("real", "node-1"), pod("played", "node-2", sidecar=False))
         controller = made.api.as_token(made.token(SYSTEM_NAMESPACE, CONTROLLER_ACCOUNT))
         played = made.api.as_token(made.token(NAMESPACE, "default", ("played", uids["played"])))
@@ -59,48 +72,17 @@ def one_round(
 ) -> tuple[float, float]:
     """Hand over to the real Pod, measure, and let it hand back; milliseconds to the watch event and to the frame."""
     real, ghost = uids["real"], uids["played"]
-    view = until(ledger, lambda lease: lease.holder == ghost and lease.prepared == real)
+    view = until(ledger, LEASE, lambda lease: lease.holder == ghost and lease.prepared == real)
     began = time.time()
     answer = played.patch(PATH, writes.hand_over(view, real, dt.datetime.now(dt.UTC)))
     told = watch.arrival(answer["metadata"]["resourceVersion"])
     frame = made.witness.wait_frame(lambda f: f.gratuitous and f.sender_ip == ADDRESS, 10, since_s=began)
-    view = until(ledger, lambda lease: lease.holder == real and "announced" in lease.observed)
+    view = until(ledger, LEASE, lambda lease: lease.holder == real and "announced" in lease.observed)
     view = view_of(controller.patch(PATH, writes.name_owner(view, ghost, duration_s=10, lost=())))
     played.patch(PATH, writes.prepare(view, ghost))
-    view = until(ledger, lambda lease: lease.holder == ghost)
+    view = until(ledger, LEASE, lambda lease: lease.holder == ghost)
     controller.patch(PATH, writes.name_owner(view, real, duration_s=10, lost=()))
     return (told - began) * 1000, (frame.time_s - began) * 1000
-
-
-def until(ledger: Ledger, condition) -> LeaseView:  # noqa: ANN001 - a predicate on a Lease
-    """Wait until the Lease is as wished."""
-
-    def wished() -> bool:
-        lease = ledger.lease(f"{NAMESPACE}/{LEASE}")
-        return lease is not None and condition(lease)
-
-    ledger.wait("the Lease", wished, 30)
-    lease = ledger.lease(f"{NAMESPACE}/{LEASE}")
-    assert lease is not None
-    return lease
-
-
-def allow(api: Api) -> None:
-    """The Role that the controller would make."""
-    rules = [
-        {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "watch"]},
-        {
-            "apiGroups": ["coordination.k8s.io"],
-            "resources": ["leases"],
-            "resourceNames": [LEASE],
-            "verbs": ["get", "watch", "update", "patch"],
-        },
-    ]
-    base = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{NAMESPACE}"
-    api.create(f"{base}/roles", {"metadata": {"name": "sidecar"}, "rules": rules})
-    group = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": f"system:serviceaccounts:{NAMESPACE}"}
-    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "sidecar"}
-    api.create(f"{base}/rolebindings", {"metadata": {"name": "sidecar"}, "roleRef": role, "subjects": [group]})
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import math
 import os
 import platform
 import tempfile
@@ -18,7 +19,9 @@ from lab.ledger import PODS, Ledger
 from lab.world import World
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+
+    from lab.api import Api
 
 ADDRESS = "192.0.2.10"
 NAMESPACE = "bench"
@@ -83,6 +86,39 @@ class LeaseWatch:
             return self._arrived[version]
 
 
+def until(ledger: Ledger, name: str, condition: Callable[[LeaseView], bool]) -> LeaseView:
+    """Wait until a Lease of the benchmark's namespace is as wished."""
+    found: list[LeaseView] = []
+
+    def wished() -> bool:
+        lease = ledger.lease(f"{NAMESPACE}/{name}")
+        if lease is None or not condition(lease):
+            return False
+        found.append(lease)
+        return True
+
+    ledger.wait(f"the Lease {name}", wished, 30)
+    return found[0]
+
+
+def allow(api: Api, *leases: str) -> None:
+    """The Role that the controller would make."""
+    rules = [
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "watch"]},
+        {
+            "apiGroups": ["coordination.k8s.io"],
+            "resources": ["leases"],
+            "resourceNames": list(leases),
+            "verbs": ["get", "watch", "update", "patch"],
+        },
+    ]
+    base = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{NAMESPACE}"
+    api.create(f"{base}/roles", {"metadata": {"name": "sidecar"}, "rules": rules})
+    group = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": f"system:serviceaccounts:{NAMESPACE}"}
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "sidecar"}
+    api.create(f"{base}/rolebindings", {"metadata": {"name": "sidecar"}, "roleRef": role, "subjects": [group]})
+
+
 def view_of(body: dict[str, Any]) -> LeaseView:
     """A Lease as the contract reads it."""
     return decode_lease(body)
@@ -91,7 +127,7 @@ def view_of(body: dict[str, Any]) -> LeaseView:
 def percentile(values: Sequence[float], share: float) -> float:
     """The value that so large a share of all does not exceed (nearest rank)."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, max(0, round(share * len(ordered) + 0.5) - 1))]
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 def figures(values: Sequence[float]) -> str:
