@@ -1,7 +1,7 @@
 """What one sidecar costs at rest, and how soon after its start it works again.
 
 Memory: resident, and what is its own alone, of sidecars that hold an address. Start: from exec to the arrival of its
-first renewal on a bare watch, after SIGKILL; so interpreter, imports, TLS, the watch of its Pod and one write are in it.
+first renewal on a bare watch, after SIGKILL: interpreter, imports, TLS, the watch of its Pod and one write.
 """
 
 from __future__ import annotations
