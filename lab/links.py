@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NAMED = Path("/run/netns")
+_UNUSABLE = 0x01 | 0x20
+"""NUD_INCOMPLETE, NUD_FAILED: a neighbour's entry without an address in it."""
 
 
 def create(name: str) -> None:
@@ -140,6 +142,12 @@ class Links:
         """A link's IPv4 and IPv6 addresses with their prefix lengths, as the kernel has them."""
         found = self._route.get_addr(index=self._index(name))
         return {f"{a.get('address')}/{a['prefixlen']}" for a in found}
+
+    def neighbour(self, address: str) -> str | None:
+        """The MAC address that this host would send to for an address; None: it does not know one now."""
+        entries = self._route.get_neighbours(dst=address)
+        usable = [each for each in entries if not each["state"] & _UNUSABLE]
+        return str(usable[0].get("lladdr")) if usable else None
 
     def mac(self, name: str) -> str:
         """A link's MAC address."""

@@ -1,0 +1,338 @@
+"""One route with two Pods on two nodes and a client that pings its address: what faults are tried on, and how they are judged.
+
+    with Scene(world, Ledger(world.api), number=1, lease_s=2) as scene:
+        trial = scene.trial(fault)
+
+Judged are kernels and wire alone (`lab.witness`, `lab.judge`, the client's own answers and neighbour table). Leases are
+read to know when all is settled again, which a trial waits for, and who is to be struck.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import json
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from lab import judge
+from lab.errors import LabError, WaitTimeout
+from lab.ledger import LEASES, PODS, Ledger
+from lab.links import Links
+from lab.proxy import Proxy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from contract.lease import LeaseView
+    from lab.client import Gap, Probe
+    from lab.faults import Fault
+    from lab.frames import Frame
+    from lab.judge import Overlap, Tenure
+    from lab.kernel_events import KernelEvent
+    from lab.pods import PodHandle
+    from lab.world import World
+
+NETWORK: Final = "blue-network"
+INTERFACE: Final = "eth1"
+READY_S: Final = 60.0
+SETTLED_S: Final = 40.0
+_LOOK_EVERY_S: Final = 0.02
+_INTERFACES = json.dumps(
+    [{"interfaceName": "eth0", "network": "default"}, {"interfaceName": INTERFACE, "network": NETWORK}]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What one fault did.
+
+    Attributes:
+        struck_s: when the fault began; `healed_s`: when it was healed; `settled_s`: when all was as before it.
+        vacant_s: the longest time that the address was on nobody, by the kernels.
+        gap_s: the longest time for which the client got no answer.
+        overlaps: times at which two had it; `false`: frames of one that had it no more.
+        neighbour: whether the client's neighbour table named the holder in the end.
+        tenures: who had it and when; `gaps`: of the client; `frames`: that claimed it on the switch.
+        versions: (when, holder's name, owner's name) of each version of the Lease.
+        trouble: why it was never settled again, or ``""``.
+    """
+
+    fault: str
+    lease_s: int
+    struck_s: float
+    healed_s: float
+    settled_s: float
+    vacant_s: float
+    gap_s: float
+    overlaps: tuple[Overlap, ...]
+    false: tuple[Frame, ...]
+    neighbour: bool
+    tenures: tuple[Tenure, ...]
+    gaps: tuple[Gap, ...]
+    frames: tuple[Frame, ...]
+    versions: tuple[tuple[float, str, str], ...]
+    trouble: str
+
+    @property
+    def lasted_s(self) -> float:
+        """How long the fault lasted."""
+        return self.healed_s - self.struck_s
+
+
+class Scene:
+    """See the module's docstring."""
+
+    def __init__(self, world: World, ledger: Ledger, *, number: int, lease_s: int) -> None:
+        """Nothing is made before it is entered; the number tells its names and its address from other scenes'."""
+        self.world = world
+        self.ledger = ledger
+        self.lease_s = lease_s
+        self.namespace = f"faults-{number}"
+        self.address = f"192.0.2.{number}"
+        self._undo = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        """Make it; the address is on the newer of both Pods when this returns.
+
+        Raises:
+            LabError: that did not come about.
+        """
+        self.world.create_namespace(self.namespace)
+        self._undo.callback(self.world.api.delete, f"/api/v1/namespaces/{self.namespace}")
+        self.world.apply(self._manifest())
+        self._start_pod("older", "node-1")
+        self._start_pod("newer", "node-2")
+        self._wait_ready()
+        with self.world.client(NETWORK).watch(self.address):
+            self.settle(READY_S)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._undo.close()
+
+    # what there is ---------------------------------------------------------------------------------------------
+
+    @property
+    def lease(self) -> LeaseView | None:
+        """The newest version of the route's Lease."""
+        return self.ledger.lease(f"{self.namespace}/holdfast-r")
+
+    @property
+    def pods(self) -> list[PodHandle]:
+        """Both Pods, the older first, where they run."""
+        found = {pod.name: pod for pod in self.world.pods(self.namespace)}
+        return [found[name] for name in ("older", "newer") if name in found]
+
+    @property
+    def holder(self) -> PodHandle:
+        """The Pod that holds.
+
+        Raises:
+            LabError: none does.
+        """
+        lease = self.lease
+        for pod in self.pods:
+            if lease is not None and lease.holder == pod.uid:
+                return pod
+        raise LabError(f"{self.namespace}: nobody that runs holds the route now")
+
+    @property
+    def other(self) -> PodHandle:
+        """The Pod that does not hold.
+
+        Raises:
+            LabError: there is none.
+        """
+        lease = self.lease
+        for pod in self.pods:
+            if lease is None or lease.holder != pod.uid:
+                return pod
+        raise LabError(f"{self.namespace}: no other Pod runs now")
+
+    def proxied(self) -> contextlib.AbstractContextManager[Proxy]:
+        """A proxy in front of the API server (`lab.proxy`)."""
+        return Proxy(self.world.state / "proxy")
+
+    # what can be done ------------------------------------------------------------------------------------------
+
+    def choose(self, name: str, *, eligible: bool) -> None:
+        """Let the route select a Pod, or no longer."""
+        self.world.api.patch(self._pod_path(name), {"metadata": {"labels": {"app": "r" if eligible else "no"}}})
+
+    def trial(self, fault: Fault) -> Trial:
+        """Strike, wait, heal, wait until all is settled; and say what was seen."""
+        with contextlib.ExitStack() as around, self.world.client(NETWORK).watch(self.address) as probe:
+            proxy = None
+            if fault.proxied:
+                proxy = around.enter_context(self.proxied())
+            self.settle(READY_S)
+            struck_s = time.time()
+            heal = fault.strike(self, proxy)
+            try:
+                time.sleep(fault.lasts_s(self.lease_s))  # the fault's own duration; nothing is waited for
+            finally:
+                heal()
+            healed_s = time.time()
+            trouble = ""
+            try:
+                self.settle(SETTLED_S)
+            except LabError as error:
+                trouble = str(error)
+            return self._judged(fault.name, struck_s, healed_s, probe, trouble)
+
+    def settle(self, timeout_s: float) -> None:
+        """Wait until the newer Pod has the address, as Lease, kernels and the client's neighbour table say.
+
+        Raises:
+            LabError: it does not come about; says what is amiss.
+        """
+        deadline = time.monotonic() + timeout_s
+        self.ledger.wait(f"{self.namespace}: the Lease is the newer Pod's", self._lease_is_right, timeout_s)
+        # a kernel's state and a host's neighbour table have no event that could be waited for here
+        while (amiss := self._amiss()) and time.monotonic() < deadline:
+            time.sleep(_LOOK_EVERY_S)
+        if amiss:
+            raise WaitTimeout(f"{self.namespace}: waited {timeout_s:g} s in vain: {amiss}")
+
+    def _lease_is_right(self) -> bool:
+        lease = self.lease
+        if lease is None or not lease.holder or lease.holder != lease.owner or lease.lost:
+            return False
+        if '"state":"announced"' not in lease.observed:
+            return False
+        pod = next((pod for pod in self.ledger.all(PODS, self.namespace) if pod["metadata"]["name"] == "newer"), None)
+        return pod is not None and pod["metadata"]["uid"] == lease.holder
+
+    def _amiss(self) -> str:
+        if not self._lease_is_right():
+            return "the Lease is the newer Pod's no more"
+        for pod in self.pods:
+            has = f"{self.address}/32" in pod.addresses(INTERFACE)
+            if has != (pod.name == "newer"):
+                return f"{pod.name} {'has' if has else 'has not'} {self.address}"
+        return "" if self._neighbour_right() else "the client's neighbour table does not name the newer Pod"
+
+    def _neighbour_right(self) -> bool:
+        with Links(f"client-{NETWORK}") as client:
+            known = client.neighbour(self.address)
+        return any(pod.name == "newer" and _mac(pod) == known for pod in self.pods)
+
+    # what was seen ---------------------------------------------------------------------------------------------
+
+    def _judged(self, fault: str, struck_s: float, healed_s: float, probe: Probe, trouble: str) -> Trial:
+        neighbour = self._neighbour_right()
+        gaps = tuple(gap for gap in probe.stop() if gap.start_s + gap.length_ms / 1000 >= struck_s)
+        settled_s = time.time()
+        witness = self.world.witness
+        events: list[KernelEvent] = witness.events()
+        tenures = judge.tenures(events, self.address, until_s=settled_s)
+        vacant = judge.vacancies(tenures, struck_s, settled_s)
+        frames = [each for each in witness.frames(struck_s) if each.sender_ip == self.address]
+        return Trial(
+            fault=fault,
+            lease_s=self.lease_s,
+            struck_s=struck_s,
+            healed_s=healed_s,
+            settled_s=settled_s,
+            vacant_s=max((end_s - start_s for start_s, end_s in vacant), default=0.0),
+            gap_s=max((gap.length_ms / 1000 for gap in gaps), default=0.0),
+            overlaps=tuple(each for each in witness.two_holders(struck_s) if each.address == self.address),
+            false=tuple(each for each in witness.false_speakers(struck_s) if each.sender_ip == self.address),
+            neighbour=neighbour,
+            tenures=tuple(each for each in tenures if each.end_s is None or each.end_s >= struck_s),
+            gaps=gaps,
+            frames=tuple(each for each in frames if each.kind != "echo-reply"),
+            versions=tuple(self._versions(struck_s)),
+            trouble=trouble,
+        )
+
+    def _versions(self, since_s: float) -> list[tuple[float, str, str]]:
+        names = {pod["metadata"]["uid"]: pod["metadata"]["name"] for pod in self.ledger.all(PODS, self.namespace)}
+        found: list[tuple[float, str, str]] = []
+        for seen in self.ledger.since(since_s):
+            if seen.kind != LEASES or seen.name != f"{self.namespace}/holdfast-r":
+                continue
+            holder = str(seen.body["spec"].get("holderIdentity") or "")
+            owner = str(seen.body["metadata"].get("annotations", {}).get("holdfast.dev/owner", ""))
+            version = names.get(holder, ""), names.get(owner, "")
+            if not found or found[-1][1:] != version:
+                found.append((seen.at_s, *version))
+        return found
+
+    # making it -------------------------------------------------------------------------------------------------
+
+    def _pod_path(self, name: str = "") -> str:
+        return f"/api/v1/namespaces/{self.namespace}/pods{'/' + name if name else ''}"
+
+    def _start_pod(self, name: str, node: str) -> None:
+        meta: dict[str, Any] = {"name": name, "labels": {"app": "r"}}
+        meta["annotations"] = {"networking.gke.io/interfaces": _INTERFACES}
+        spec = {"nodeName": node, "terminationGracePeriodSeconds": 1, "containers": [{"name": "app", "image": "app"}]}
+        _after(self._newest())
+        self.world.api.create(self._pod_path(), {"metadata": meta, "spec": spec})
+
+    def _newest(self) -> str:
+        pods = self.world.api.list(self._pod_path())
+        return max((str(pod["metadata"]["creationTimestamp"]) for pod in pods), default="")
+
+    def _wait_ready(self) -> None:
+        def all_ready(pods: list[dict[str, Any]]) -> bool:
+            return len(pods) == 2 and all(map(_is_ready, pods))
+
+        self.world.api.wait(self._pod_path(), all_ready, READY_S, "both Pods to be Ready")
+
+    def _manifest(self) -> str:
+        return _MANIFEST.format(namespace=self.namespace, address=self.address, lease=self.lease_s)
+
+
+def _after(created: str) -> None:
+    """Wait for the second after a Pod's creation: creation has whole seconds, and the newest is to be strictly so."""
+    if created:
+        time.sleep(max(0.0, dt.datetime.fromisoformat(created).timestamp() + 1 - time.time()))
+
+
+def _mac(pod: PodHandle) -> str:
+    with Links(pod.netns) as links:
+        return links.mac(INTERFACE)
+
+
+def _is_ready(body: dict[str, Any]) -> bool:
+    conditions = body.get("status", {}).get("conditions", [])
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+
+def until(condition: Callable[[], object], timeout_s: float) -> bool:
+    """Ask again and again, for what has no event; whether it came about in time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_LOOK_EVERY_S)
+    return True
+
+
+_MANIFEST = """
+apiVersion: networking.gke.io/v1
+kind: Network
+metadata: {{name: blue-network}}
+spec: {{type: L2}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {{name: g, namespace: {namespace}}}
+spec:
+  gatewayClassName: gke-persistent-regional-internal-managed
+  listeners: [{{name: l, port: 443, protocol: none, allowedRoutes: {{namespaces: {{from: Same}}}}}}]
+  addresses: [{{type: gke.networking.io/cidr, value: {address}/32}}]
+---
+apiVersion: networking.gke.io/v1
+kind: GKEIPRoute
+metadata: {{name: r, namespace: {namespace}, annotations: {{holdfast.dev/lease-seconds: "{lease}"}}}}
+spec:
+  parentRefs: [{{name: g}}]
+  addresses: [{{type: gke.networking.io/cidr, value: {address}/32}}]
+  network: blue-network
+  podSelector: {{matchLabels: {{app: r}}}}
+"""

@@ -1,0 +1,31 @@
+"""Every fault of the catalogue on the real thing, judged by kernels, wire and client alone; then all at once, at random."""
+
+from __future__ import annotations
+
+import pytest
+
+from lab.faults import FAULTS
+from lab.ledger import Ledger
+from lab.scene import Scene
+
+SLACK_S = 1.5
+"""What a machine of two busy cores may add to a bound; `make chaos` shows the figures without it."""
+LEASE_S = 2
+
+
+@pytest.fixture(scope="module")
+def scene(world):
+    with Scene(world, Ledger(world.api), number=77, lease_s=LEASE_S) as made:
+        yield made
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=[fault.name.replace(" ", "-") for fault in FAULTS])
+def test_a_fault_makes_no_second_holder_and_keeps_its_bound(scene, fault):
+    trial = scene.trial(fault)
+    print(f"{fault.name}: lasted {trial.lasted_s:.2f} s, vacant {trial.vacant_s:.3f} s, gap {trial.gap_s:.3f} s")
+    assert trial.overlaps == ()
+    assert len(trial.false) <= fault.forged, trial.false
+    assert trial.trouble == ""
+    assert trial.neighbour
+    assert trial.vacant_s <= fault.vacant_s(LEASE_S, trial.lasted_s) + SLACK_S
+    assert trial.gap_s <= fault.gap_bound_s(LEASE_S, trial.lasted_s) + SLACK_S
