@@ -289,6 +289,14 @@ class Steps:
 
     def announced(self, handle: PodHandle, address: str, since_s: float) -> None:
         """Both forms of gratuitous ARP came from the Pod, and from nobody else since it has the address."""
+        self.announced_again(handle, address, since_s)
+        macs, sender = handle.macs, bare(address)
+        began = self.first_on(handle, address, since_s)
+        frames = [f for f in self.world.witness.frames(began) if f.gratuitous and f.sender_ip == sender]
+        assert {f.sender_mac for f in frames} <= macs
+        assert {f.source_mac for f in frames} <= macs
+
+    def announced_again(self, handle: PodHandle, address: str, since_s: float) -> None:
         macs, sender = handle.macs, bare(address)
         for kind in ("arp-request", "arp-reply"):
             self.world.witness.wait_frame(
@@ -296,10 +304,6 @@ class Steps:
                 SOON_S,
                 since_s,
             )
-        began = self.first_on(handle, address, since_s)
-        frames = [f for f in self.world.witness.frames(began) if f.gratuitous and f.sender_ip == sender]
-        assert {f.sender_mac for f in frames} <= macs
-        assert {f.source_mac for f in frames} <= macs
 
     def let_go(self, route: str = "r") -> None:
         """Wait until a route's Lease is gone; then no kernel has its addresses."""
@@ -321,7 +325,6 @@ def steps_in(world: World, space: str) -> Iterator[Steps]:
         controller.start()
     steps = Steps(world, ledger_of(world), space)
     yield steps
-    steps.one_holder()
     world.api.delete(steps.at("gkeiproutes"))
     steps.until("all Leases to be gone", lambda: not steps.ledger.all(LEASES, space))
     steps.nowhere()

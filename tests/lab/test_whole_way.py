@@ -59,11 +59,11 @@ def test_a_clients_neighbour_table_follows(steps):
     with steps.world.client("blue-network").watch(address) as probe:
         mark = steps.world.witness.mark()
         steps.pod("b")
-        b = steps.held_by("b")
+        macs = steps.held_by("b").macs
         steps.world.witness.wait_frame(
-            lambda f: f.kind == "echo-reply" and f.sender_ip == address and f.sender_mac in b.macs, SOON_S, mark
+            lambda f: f.kind == "echo-reply" and f.sender_ip == address and f.sender_mac in macs, SOON_S, mark
         )
-        assert neighbour("client-blue-network", address) in b.macs
+        assert neighbour("client-blue-network", address) in macs
         gaps = probe.stop()
     assert all(gap.ended for gap in gaps), gaps
 

@@ -1,0 +1,339 @@
+"""What dies, hangs or is cut off on the whole way, and comes back: sidecars, controllers, the API server, watches.
+
+Judged by what kernels and the switch say (`lab.witness`), never by a log.
+"""
+
+from __future__ import annotations
+
+import http.client
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from steps import SOON_S, Steps, bare, is_ready, steps_in
+
+from contract.names import ELECTION_LEASE, GUARD_DEADLINE_S, SYSTEM_NAMESPACE, UNTAKEN_S
+from lab.errors import ApiError
+from lab.kernel_events import FenceEvent
+from lab.links import Links
+from lab.service import Service
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lab.pods import PodHandle
+    from lab.world import World
+
+pytestmark = pytest.mark.lab
+
+LEASE_S = {"holdfast.dev/lease-seconds": "2"}
+LONG = {"holdfast.dev/lease-seconds": "60"}
+
+
+@pytest.fixture
+def steps(world: World, kube_namespace: str) -> Iterator[Steps]:
+    with steps_in(world, kube_namespace) as steps:
+        yield steps
+
+
+# Sidecars --------------------------------------------------------------------------------------------------------
+
+
+def test_a_sidecar_that_is_killed_leaves_the_address_and_its_next_self_goes_on(steps):
+    address = steps.addresses[0]
+    steps.gateway()
+    steps.route()
+    steps.pod("a")
+    a = steps.held_by("a")
+    first, epoch, mark = a.sidecar_pid, steps.lease().transitions, steps.world.witness.mark()
+    a.kill_sidecar()
+    steps.until("the node to have started it again", lambda: restarts(steps, "a") == 1)
+    assert a.sidecar_pid != first
+    last = steps.lease().renew_time
+    steps.until_lease("the next self to renew", lambda view: view.renew_time > last)
+    steps.announced_again(a, address, time.time())
+    steps.held_by("a")
+    assert steps.removals(address, mark) == []
+    assert steps.lease().transitions == epoch
+    # and it hands over as its former self would have
+    steps.pod("b")
+    steps.held_by("b")
+    assert a.addresses("eth1") & set(steps.addresses) == set()
+
+
+def restarts(steps: Steps, pod: str) -> int:
+    said = steps.pod_named(pod).get("status", {}).get("containerStatuses", [])
+    return max((each["restartCount"] for each in said), default=0)
+
+
+def test_a_sidecar_paused_beyond_its_lease_is_cut_off_in_time_and_found_again(steps):
+    address = steps.addresses[0]
+    steps.gateway()
+    steps.route(notes=LEASE_S)
+    steps.pod("b", node="node-2")
+    steps.ready("b")
+    steps.pod("a", node="node-1")
+    a = steps.held_by("a")
+    paused_s = time.time()
+    a.pause_sidecar()
+    try:
+        b = steps.held_by("b")
+        began_s = steps.first_on(b, address, paused_s)
+        assert began_s - paused_s <= 2 + GUARD_DEADLINE_S + 1, "the next Pod came too late"
+        assert last_deadline(steps, a, began_s) < began_s
+        assert a.uid in steps.lease().lost
+        late = [f for f in steps.world.witness.frames(last_deadline(steps, a, began_s)) if f.sender_ip == bare(address)]
+        assert not {f.sender_mac for f in late if f.claims} & a.macs
+    finally:
+        a.resume_sidecar()
+    steps.until_lease("a to be found again", lambda view: a.uid not in view.lost)
+    steps.held_by("a")  # it is the newest
+
+
+def last_deadline(steps: Steps, handle: PodHandle, before_s: float) -> float:
+    """The deadline that a Pod's kernel had for the first address, before it was cleared."""
+    return max(
+        e.deadline_s
+        for e in steps.world.witness.events()
+        if isinstance(e, FenceEvent)
+        and (e.netns, e.address) == (handle.netns, bare(steps.addresses[0]))
+        and e.deadline_s is not None
+        and e.time_s < before_s
+    )
+
+
+def test_a_pod_without_a_sidecar_is_named_then_lost_and_the_next_one_gets_it(steps):
+    steps.gateway()
+    steps.pod("b", node="node-2")
+    steps.ready("b")
+    steps.pod("none", node="node-1", notes={"holdfast.dev/inject": "false"})
+    steps.ready("none")
+    began_s = time.time()
+    steps.route()
+    said = steps.condition("DPV2Ready", "NotReported", part="Pod none is chosen and has not taken the Lease yet")
+    assert "look for the container holdfast in it" in said
+    steps.nowhere()
+    steps.held_by("b", within_s=UNTAKEN_S + SOON_S)
+    assert time.time() - began_s >= UNTAKEN_S
+    steps.condition("Ready", "ProgrammingComplete", part="Pod b has")
+
+
+def test_a_holder_keeps_the_address_while_the_next_one_has_no_sidecar(steps):
+    steps.gateway()
+    steps.route()
+    steps.pod("a")
+    steps.held_by("a")
+    mark = steps.world.witness.mark()
+    steps.pod("none", notes={"holdfast.dev/inject": "false"})
+    steps.condition("Ready", "Mutated", part="waiting for Pod none to be prepared; Pod a keeps them")
+    assert steps.removals(steps.addresses[0], mark) == []
+    assert steps.places(steps.addresses[0]) == {(steps.world.pod(steps.space, "a").netns, "eth1")}
+    steps.delete("pods", "none")
+    steps.held_by("a")
+    assert steps.removals(steps.addresses[0], mark) == []
+
+
+def test_a_node_that_does_not_reach_the_api_lets_go_at_the_deadline_and_its_pod_is_found_again(steps):
+    """Its other network is whole, so that only the fence keeps it from speaking for the address."""
+    address = steps.addresses[0]
+    steps.gateway()
+    steps.route(notes=LEASE_S)
+    steps.pod("b", node="node-2")
+    steps.ready("b")
+    steps.pod("a", node="node-1")
+    a = steps.held_by("a")
+    cut_s = time.time()
+    with steps.world.client("blue-network").watch(bare(address)):
+        steps.world.node("node-1").cut("default")
+        try:
+            b = steps.held_by("b")
+            assert last_deadline(steps, a, steps.first_on(b, address, cut_s)) < steps.first_on(b, address, cut_s)
+        finally:
+            steps.world.node("node-1").join("default")
+        steps.held_by("a")
+
+
+# Controllers -----------------------------------------------------------------------------------------------------
+
+
+def wrote_owner(steps: Steps) -> bool:
+    return steps.lease().owner == steps.uid("b")
+
+
+def wrote_entry(steps: Steps) -> bool:
+    return steps.entry("b")
+
+
+def saw_holder(steps: Steps) -> bool:
+    return steps.lease().holder == steps.uid("b")
+
+
+def took_entry(steps: Steps) -> bool:
+    return saw_holder(steps) and not steps.entry("a")
+
+
+def wrote_status(steps: Steps) -> bool:
+    return steps.status().get("pods") == ["b"]
+
+
+@pytest.mark.parametrize("step", [wrote_owner, wrote_entry, saw_holder, took_entry, wrote_status])
+def test_a_controller_killed_at_any_step_of_a_hand_over_ends_in_the_same_state(steps, step):
+    controller = steps.world.controllers[0]
+    steps.gateway()
+    steps.route()
+    steps.pod("a")
+    a = steps.held_by("a")
+    steps.condition("Ready", "ProgrammingComplete", part="Pod a has")
+    steps.pod("b")
+    steps.until(f"{step.__name__}", lambda: steps.uid("b") and step(steps))
+    controller.kill()
+    controller.start()
+    b = steps.held_by("b")
+    steps.until("a's entry to be gone", lambda: not steps.entry("a"))
+    steps.condition("Ready", "ProgrammingComplete", part="Pod b has")
+    steps.until("the status to follow", lambda: steps.status()["pods"] == ["b"])
+    view = steps.lease()
+    assert (view.owner, view.holder, view.transitions, view.lost) == (b.uid, b.uid, 2, ())
+    assert [(e["pod"], e["epoch"], e["state"]) for e in steps.status()["addresses"]] == [("b", 2, "announced")]
+    assert not a.addresses("eth1") & set(steps.addresses)
+
+
+def test_addresses_stay_while_no_controller_runs_and_what_was_missed_is_made_up_for(steps):
+    controller = steps.world.controllers[0]
+    steps.gateway()
+    steps.route(notes=LEASE_S)
+    steps.route("other", steps.addresses[1])
+    steps.pod("a")
+    steps.held_by("a")
+    steps.held_by("a", steps.addresses[1], route="other")
+    mark = steps.world.witness.mark()
+    controller.kill()
+    try:
+        last = steps.lease().renew_time
+        for _ in range(5):
+            last = steps.until_lease("a renewal", lambda view, last=last: view.renew_time > last).renew_time
+        assert steps.removals(steps.addresses[0], mark) == []
+        steps.delete("gkeiproutes", "other")
+        steps.pod("b")
+        steps.ready("b")
+    finally:
+        controller.start()
+    steps.held_by("b")
+    steps.until("the other Lease to be gone", lambda: steps.lease("other") is None)
+    steps.nowhere(steps.addresses[1])
+
+
+@pytest.fixture
+def second(steps: Steps) -> Iterator[Service]:
+    """Another replica of the controller, which stands by."""
+    first = steps.world.controllers[0]
+    argv = [*first.argv[: first.argv.index("--identity") + 1], "ctl-other"]
+    replica = Service("controller-other", argv, steps.world.logs / "controller-other.log", first.netns, first.env)
+    leader(steps, "ctl-0")
+    replica.start()
+    yield replica
+    replica.stop()
+    first.start()
+
+
+def leader(steps: Steps, identity: str) -> None:
+    path = f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM_NAMESPACE}/leases/{ELECTION_LEASE}"
+    steps.api.wait(
+        path, lambda o: o and (o["spec"]["holderIdentity"] or "").startswith(identity), SOON_S, f"{identity} to lead"
+    )
+
+
+def test_of_two_controllers_the_leader_is_killed_in_the_middle_of_a_hand_over(steps, second):
+    steps.gateway()
+    steps.route()
+    steps.pod("a")
+    steps.held_by("a")
+    mark = steps.world.witness.mark()
+    steps.pod("b")
+    steps.until("the owner to be named", lambda: steps.uid("b") and wrote_owner(steps))
+    steps.world.controllers[0].kill()
+    leader(steps, "ctl-other")
+    steps.held_by("b", within_s=2 * SOON_S)
+    steps.until("a's entry to be gone", lambda: not steps.entry("a"))
+    steps.condition("Ready", "ProgrammingComplete", part="Pod b has")
+    assert len(steps.removals(steps.addresses[0], mark)) == 1
+    assert second.running
+
+
+# The API server and watches --------------------------------------------------------------------------------------
+
+
+def restart_api_server(world: World) -> None:
+    world.control_plane.api_server.kill()
+    world.control_plane.api_server.start()
+    world.control_plane.wait_ready(2 * SOON_S).close()
+
+
+def test_the_api_server_restarted_costs_no_address_and_all_watches_go_on(steps):
+    steps.gateway()
+    steps.route(notes=LONG)
+    steps.pod("a")
+    steps.held_by("a")
+    mark = steps.world.witness.mark()
+    restart_api_server(steps.world)
+    last = steps.lease().renew_time
+    assert steps.removals(steps.addresses[0], mark) == []
+    steps.pod("b")
+    steps.held_by("b", within_s=2 * SOON_S)
+    assert steps.lease().renew_time > last
+    steps.condition("Ready", "ProgrammingComplete", part="Pod b has")
+
+
+def test_what_a_controller_missed_while_its_versions_became_too_old_is_made_up_for(steps):
+    """410 Gone: an API server that has just started knows no version from before its start."""
+    steps.gateway()
+    steps.route("r", steps.addresses[0], notes=LONG)
+    steps.route("gone", steps.addresses[1], notes=LONG)
+    steps.pod("b")
+    steps.ready("b")
+    steps.pod("a")
+    a = steps.held_by("a")
+    steps.held_by("a", steps.addresses[1], route="gone")
+    old = steps.api.get("/api/v1/pods", limit="1")["metadata"]["resourceVersion"]
+    controller = steps.world.controllers[0]
+    controller.pause()
+    try:
+        a.fail_app()
+        steps.until("a not to be Ready", lambda: not is_ready(steps.pod_named("a")))
+        steps.delete("gkeiproutes", "gone")
+        steps.pod("c", labels={"app": "else"})
+        restart_api_server(steps.world)
+        assert watched(steps, "/api/v1/pods", old) == http.client.GONE
+    finally:
+        controller.resume()
+    steps.held_by("b", within_s=2 * SOON_S)
+    steps.until("the Lease of gone to be gone", lambda: steps.lease("gone") is None, 2 * SOON_S)
+    steps.nowhere(steps.addresses[1])
+
+
+def watched(steps: Steps, path: str, version: str) -> int:
+    """What the API server answers to who wants to go on from a version."""
+    try:
+        said = steps.api.get(path, watch="1", resourceVersion=version, timeoutSeconds="1")
+    except ApiError as error:
+        return error.code
+    return int(said.get("object", {}).get("code", http.client.OK))
+
+
+def test_a_watch_that_is_cut_for_a_while_misses_nothing(steps):
+    steps.gateway()
+    steps.route(notes=LONG)
+    steps.pod("a")
+    steps.ready("a")
+    steps.pod("b")
+    b = steps.held_by("b")
+    with Links("ctl-0") as links:
+        links.down("eth0")
+        try:
+            b.fail_app()
+            steps.until("b not to be Ready", lambda: not is_ready(steps.pod_named("b")))
+            steps.pod("c", labels={"app": "else"})
+        finally:
+            links.up("eth0")
+    steps.held_by("a", within_s=2 * SOON_S)
+    steps.condition("Ready", "ProgrammingComplete", part="Pod a has")
