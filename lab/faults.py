@@ -38,6 +38,8 @@ EXPIRED_S: Final = GUARD_DEADLINE_S + HANDOVER_S
 ASK_AGAIN_S: Final = 1.3
 """A client that had given up asks for a neighbour each second; a link that comes up carries frames within a second."""
 ANNOUNCED_AGAIN_S: Final = 1.1
+RESTART_S: Final = 0.6
+"""A sidecar that was killed is at work again within this, where the node starts it at once."""
 BACK_S: Final = 1.0
 """After the API server's return the holder has its address back within this."""
 
@@ -133,7 +135,18 @@ def _pause_holder(scene: Scene, _: Proxy | None) -> Callable[[], None]:
 def _kill_successor(scene: Scene, _: Proxy | None) -> Callable[[], None]:
     holder, successor = scene.holder.name, scene.other
     scene.choose(holder, eligible=False)
+    scene.wait_owner(successor.uid)
     successor.kill_sidecar()
+    return functools.partial(scene.choose, holder, eligible=True)
+
+
+def _kill_unprepared(scene: Scene, _: Proxy | None) -> Callable[[], None]:
+    holder, successor = scene.holder.name, scene.other
+    pid = successor.sidecar_pid
+    _signal(pid, signal.SIGSTOP)
+    scene.choose(holder, eligible=False)
+    scene.wait_owner(successor.uid)
+    _signal(pid, signal.SIGKILL)
     return functools.partial(scene.choose, holder, eligible=True)
 
 
@@ -378,7 +391,20 @@ FAULTS: Final = (
         _long,
         _expired,
     ),
-    Fault("successor's sidecar killed", "SIGKILL as soon as it is to take over.", _kill_successor, _short, _never),
+    Fault(
+        "successor killed, unprepared",
+        "SIGKILL when it is to take over and cannot yet.",
+        _kill_unprepared,
+        _short,
+        _never,
+    ),
+    Fault(
+        "successor killed, taking over",
+        "SIGKILL at some moment of a hand-over.",
+        _kill_successor,
+        _short,
+        lambda _d, _l: RESTART_S,
+    ),
     Fault(
         "successor's sidecar stopped", "SIGSTOP for longer than d; it is to take over.", _pause_successor, _long, _never
     ),

@@ -5,9 +5,9 @@
         proxy.set(hold=True, only=("10.200.1.10",))   # this one's requests arrive, its answers do not
         proxy.set()                               # as if it were not there; what was held arrives, late
 
-It passes TLS on as it is. Connections that exist when it comes or goes are cut. What this process asks by its own
-cable never passes it. A process of its own (`python -m lab.proxy`) in `cp`; the way to it is an nftables redirection.
-Not promised: the order of delays between connections; a new connection's TLS handshake is delayed twice.
+It passes TLS on as it is, handshakes without delay. Connections that exist when it comes or goes are cut. What this
+process asks by its own cable never passes it. A process of its own (`python -m lab.proxy`) in `cp`; the way to it is an
+nftables redirection. Not promised: that each request is late by the same, where several are in one chunk.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ from lab.service import Service
 PORT: Final = 6444
 _ANSWER_S: Final = 10.0
 _CHUNK: Final = 1 << 16
+_HELLO, _CHANGE_CIPHER = 0x16, 0x14
+_FINISHED_BYTES: Final = 150
+"""What ends a client's handshake is shorter; a request, or both together, is longer."""
 _REDIRECT = f"""
 table ip slow-api {{
   chain in {{
@@ -127,7 +130,7 @@ class _Line:
     async def _read(self, reader: asyncio.StreamReader) -> None:
         clock = asyncio.get_running_loop()
         while data := await reader.read(_CHUNK):
-            await self._waiting.put((clock.time() + self._delay_s(), data))
+            await self._waiting.put((clock.time() + self._delay_s(data), data))
         await self._waiting.put((0.0, b""))
 
     async def _write(self, writer: asyncio.StreamWriter) -> None:
@@ -143,8 +146,9 @@ class _Line:
             writer.write(data)
             await writer.drain()
 
-    def _delay_s(self) -> float:
-        return 0.0 if self._answers else self._rule.delay_of(self._peer)
+    def _delay_s(self, data: bytes) -> float:
+        shakes_hands = data[0] == _HELLO or (data[0] == _CHANGE_CIPHER and len(data) < _FINISHED_BYTES)
+        return 0.0 if self._answers or shakes_hands else self._rule.delay_of(self._peer)
 
 
 class _Rule:

@@ -1,4 +1,4 @@
-"""One route with two Pods on two nodes and a client that pings its address: what faults are tried on, and how they are judged.
+"""One route, two Pods on two nodes, and a client that pings: what faults are tried on, and how they are judged.
 
     with Scene(world, Ledger(world.api), number=1, lease_s=2) as scene:
         trial = scene.trial(fault)
@@ -161,12 +161,22 @@ class Scene:
         """Let the route select a Pod, or no longer."""
         self.world.api.patch(self._pod_path(name), {"metadata": {"labels": {"app": "r" if eligible else "no"}}})
 
+    def wait_owner(self, uid: str) -> None:
+        """Wait until the controller wants a Pod to hold."""
+
+        def named() -> bool:
+            lease = self.lease
+            return lease is not None and lease.owner == uid
+
+        self.ledger.wait(f"{self.namespace}: {uid} is to hold", named, READY_S)
+
     def trial(self, fault: Fault) -> Trial:
         """Strike, wait, heal, wait until all is settled; and say what was seen."""
         with contextlib.ExitStack() as around, self.world.client(NETWORK).watch(self.address) as probe:
             proxy = None
             if fault.proxied:
                 proxy = around.enter_context(self.proxied())
+                self._renewed(3)  # what was cut by the proxy's coming is there again
             self.settle(READY_S)
             struck_s = time.time()
             heal = fault.strike(self, proxy)
@@ -195,6 +205,16 @@ class Scene:
             time.sleep(_LOOK_EVERY_S)
         if amiss:
             raise WaitTimeout(f"{self.namespace}: waited {timeout_s:g} s in vain: {amiss}")
+
+    def _renewed(self, times: int) -> None:
+        seen: set[str] = set()
+
+        def often_enough() -> bool:
+            lease = self.lease
+            seen.add(lease.renew_time if lease else "")
+            return len(seen) > times
+
+        self.ledger.wait(f"{self.namespace}: the holder renews", often_enough, READY_S)
 
     def _lease_is_right(self) -> bool:
         lease = self.lease

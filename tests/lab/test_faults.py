@@ -1,4 +1,4 @@
-"""Every fault of the catalogue on the real thing, judged by kernels, wire and client alone; then all at once, at random."""
+"""Every fault of the catalogue on the real thing, judged by kernels, wire and client; then all at once, at random."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def scene(world):
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=[fault.name.replace(" ", "-") for fault in FAULTS])
-def test_a_fault_makes_no_second_holder_and_keeps_its_bound(scene, fault):
+def test_a_fault_makes_no_second_holder_and_keeps_its_bound(scene, fault, record_property):
     trial = scene.trial(fault)
-    print(f"{fault.name}: lasted {trial.lasted_s:.2f} s, vacant {trial.vacant_s:.3f} s, gap {trial.gap_s:.3f} s")
+    record_property("figures", f"lasted {trial.lasted_s:.2f}, vacant {trial.vacant_s:.3f}, gap {trial.gap_s:.3f} s")
     assert trial.overlaps == ()
     assert len(trial.false) <= fault.forged, trial.false
     assert trial.trouble == ""
