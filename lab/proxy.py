@@ -74,6 +74,8 @@ class Proxy:
         self._answers = self._connection.makefile("rb")
         self.set()
         _nft(_REDIRECT)
+        # who has a connection past the proxy is told at once, not when it is next used
+        _in_cp("ss", "-K", "state", "established", "sport", "=", f":{API_PORT}")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -103,9 +105,13 @@ class Proxy:
             raise ServiceError(f"the proxy is gone:\n{self._service.tail()}")
 
 
+def _in_cp(*argv: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    command = ["nsenter", f"--net=/run/netns/{NETNS}", "--", *argv]
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
+
+
 def _nft(rules: str) -> None:
-    command = ["nsenter", f"--net=/run/netns/{NETNS}", "--", "nft", "-f", "-"]
-    done = subprocess.run(command, input=rules, capture_output=True, text=True, check=False)
+    done = _in_cp("nft", "-f", "-", stdin=rules)
     if done.returncode != 0:
         raise CommandError(f"nft refused the way to the proxy: {done.stderr.strip()}; is the nftables package there?")
 
