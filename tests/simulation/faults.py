@@ -54,10 +54,16 @@ class Faults:
             each.line.no_request_until = each.line.no_answer_until = 0.0
             if not each.fit:
                 self._set_fit(name, fit=True)
-        for name, each in world.controllers.items():
+        for each in world.controllers.values():
             each.line.no_request_until = each.line.no_answer_until = 0.0
             if not each.running:
                 each.begin()
+        self._one_leads()
+        # what an old leader was to learn may still be under way
+        self._loop.after(0.5, self._one_leads)
+
+    def _one_leads(self):
+        for name, each in self._world.controllers.items():
             each.lead(name == "c0")
 
     def _happen(self, fault):

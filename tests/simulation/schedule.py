@@ -35,6 +35,7 @@ KINDS = {
     "unroute": 2,  # a route is deleted, and perhaps made again
     "vanish": 1,  # somebody deletes the Lease, which the policy allows only while it is free
 }
+FOLLOWED = ("clock", "duration", "request", "reassign")
 REQUESTS = ("lose request", "lose answer", "late request", "late answer", "refuse")
 
 
@@ -123,6 +124,7 @@ def generate(seed):
     # in half of them most of it befalls one Pod: a rule is mostly there for the second misfortune
     victim = rng.choice(pods).name if rng.random() < 0.5 else ""
     faults = [_fault(rng, schedule, hot, victim) for _ in range(count)]
+    faults += [_silence(rng, schedule, each) for each in faults if each.kind in FOLLOWED and rng.random() < 0.4]
     return replace(schedule, faults=tuple(sorted(faults, key=lambda fault: fault.at)))
 
 
@@ -132,6 +134,16 @@ def _pod(rng, i, window):
     grace = rng.choice((0.3, 2.0, 6.0))
     drain = rng.choice((0.0, 0.5, 3.0))
     return PodLife(f"p{i}", f"uid-{i}", born, ready_after, grace, rng.uniform(0.01, 0.5), drain)
+
+
+def _silence(rng, schedule, fault):
+    """Somebody falls silent for longer than the Lease, shortly after something else went wrong."""
+    who = fault.who if fault.who.startswith("p") else rng.choice(schedule.pods).name
+    at = round(fault.at + 0.06 + rng.random() * schedule.duration_s * 0.5, 4)
+    kind = rng.choice(("stop", "stall", "cut", "crash"))
+    length = round(schedule.duration_s * (1.0 + rng.random()) + 1.0, 4)
+    step = rng.randint(1, 6) if kind in ("stall", "crash") else 0
+    return Fault(at, kind, who, min(length, 6.0) if kind == "crash" else length, step, "both" if kind == "cut" else "")
 
 
 def _length(rng, longest):

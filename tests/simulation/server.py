@@ -241,6 +241,7 @@ class Line:
         self.watches = []
         # some are slow all the time
         self.lag = rng.random() ** 2 * 0.5 if rng.random() < 0.3 else 0.0
+        self.slow_answers = self.lag if rng.random() < 0.4 else 0.0
         self._loop = server.loop
         self._rng = rng
         self._second = (-1, 0)
@@ -276,6 +277,7 @@ class Line:
 
     def heal(self):
         self.weather = []
+        self.slow_answers = 0.0
 
     def watch(self, kind, name, seen):
         made = Watch(self, kind, name, seen, self._rng)
@@ -291,7 +293,7 @@ class Line:
         result = do(*args)
         if kind == "lose answer" or self._loop.now < self.no_answer_until:
             return
-        down = self.delay() + (length if kind == "late answer" else 0.0)
+        down = self.delay() + self.slow_answers + (length if kind == "late answer" else 0.0)
         self.process.loop.after(down, self._answer, self.process.life, once, result)
 
     def _answer(self, life, once, result):
