@@ -130,10 +130,12 @@ def _welcome(world: World, name: str) -> str:
 Logs: {world.logs} (inside the lab). Work in it from another terminal:
 
     {me} lab shell{option}
-    {name}# kubectl apply -f examples/seed/
+    {name}# cd examples/seed; kubectl apply -f 00-namespaces.yaml -f 01-network.yaml
+    {name}# kubectl apply -f allowed-pod-ips.yaml -f my-pod-ips-statefulset.yaml
     {name}# kubectl get gkeiproutes,pods -A -o wide
     {name}# ip netns                                   # one per Pod, node, client, and the switch
     {name}# ip netns exec switch tcpdump -nei sw{world.networks.number(blue)} arp
+    {name}# ip -n client-{blue} route add 34.123.10.0/24 dev eth0
     {name}# ip netns exec client-{blue} ping 34.123.10.1
 
 or run a single command: {me} lab exec{option} -- kubectl get pods -A

@@ -148,7 +148,7 @@ class PodLife:
     # beginning -------------------------------------------------------------------------------------------------
 
     def _first_state(self) -> PodState:
-        old = {each["name"]: each for each in self._old("containerStatuses") + self._old("initContainerStatuses")}
+        old = {each["name"]: each for each in self._old("containerStatuses") + self._old("ephemeralContainerStatuses")}
         apps = tuple(_container(each["name"], each.get("image", ""), old) for each in self._pod["spec"]["containers"])
         injected = self._meta.get("annotations", {}).get(INJECT, "true") != "false"
         sidecar = _container(SIDECAR, SIDECAR, old) if injected else None

@@ -101,7 +101,8 @@ def status(state: PodState, before: Object, now: str) -> Object:
         "qosClass": before.get("qosClass", "BestEffort"),
     }
     if state.sidecar:
-        body["initContainerStatuses"] = [_container(state.sidecar)]
+        # the Pod's spec does not have it: as an init container of nobody's it would leave the Pod in "Init" for kubectl
+        body["ephemeralContainerStatuses"] = [_container(state.sidecar)]
     if state.address:
         body["podIP"] = state.address
         body["podIPs"] = [{"ip": state.address}, {"$patch": "replace"}]

@@ -56,7 +56,7 @@ def test_a_pod_becomes_ready_with_its_addresses_and_its_sidecar(world, kube_name
     assert pod["status"]["podIP"] + "/16" in handle.addresses("eth0")
     assert any(each.startswith("10.201.") for each in handle.addresses("eth1"))
     assert {c["type"] for c in pod["status"]["conditions"]} >= {"PodScheduled", "Initialized", "ContainersReady"}
-    (sidecar,) = pod["status"]["initContainerStatuses"]
+    (sidecar,) = pod["status"]["ephemeralContainerStatuses"]
     assert sidecar["started"]
     assert took_s < 3, "bound to Ready is to take well under a second on an idle machine"
 
@@ -114,8 +114,8 @@ def test_a_dead_sidecar_is_started_again_at_once_and_counted(world, kube_namespa
     handle = world.pod(kube_namespace, "one")
     before = handle.sidecar_pid
     handle.kill_sidecar()
-    pod = world.api.wait(path, lambda p: p["status"]["initContainerStatuses"][0]["restartCount"] == 1, _S)
-    (status,) = pod["status"]["initContainerStatuses"]
+    pod = world.api.wait(path, lambda p: p["status"]["ephemeralContainerStatuses"][0]["restartCount"] == 1, _S)
+    (status,) = pod["status"]["ephemeralContainerStatuses"]
     assert status["lastState"]["terminated"]["exitCode"] == 128 + signal.SIGKILL
     assert status["state"].keys() == {"running"}
     assert handle.sidecar_pid != before
@@ -179,7 +179,7 @@ def test_a_pod_on_a_network_that_is_not_there_waits_and_says_why(world, kube_nam
 
 def test_a_pod_without_a_sidecar(world, kube_namespace):
     pod = wait_ready(world, create(world, kube_namespace, notes={"holdfast.dev/inject": "false"}))
-    assert "initContainerStatuses" not in pod["status"]
+    assert "ephemeralContainerStatuses" not in pod["status"]
     with pytest.raises(LabError, match="no sidecar"):
         _ = world.pod(kube_namespace, "one").sidecar_pid
 
