@@ -62,7 +62,8 @@ def test_a_sidecar_that_is_killed_leaves_the_address_and_its_next_self_goes_on(s
 
 
 def restarts(steps: Steps, pod: str) -> int:
-    said = steps.pod_named(pod).get("status", {}).get("containerStatuses", [])
+    status = steps.pod_named(pod).get("status", {})
+    said = [each for sort in ("initContainerStatuses", "containerStatuses") for each in status.get(sort, [])]
     return max((each["restartCount"] for each in said), default=0)
 
 
