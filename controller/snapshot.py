@@ -102,6 +102,7 @@ class Snapshot:
         self.pods: dict[Key, Pod] = {}
         self.leases: dict[Key, LeaseView] = {}
         self.vanished: dict[Key, Vanished] = {}
+        self.remembered: dict[Key, frozenset[str]] = {}
         self.expired: frozenset[Sign] = frozenset()
         self.untaken: frozenset[Sign] = frozenset()
         # indexes
@@ -180,6 +181,7 @@ class Snapshot:
         report = report_of(view)
         if not view.holder or report is not None:
             self.vanished.pop(key, None)
+            self.remembered.pop(key, None)
         if not view.holder:
             return
         if report is None:
@@ -238,9 +240,13 @@ class Snapshot:
             self.routes_of_gateway[gateway].add(key)
 
     def _drop_route(self, key: Key) -> None:
-        old = self.routes.pop(key, None)
+        old = self.routes.get(key)
         if old is None:
             return
+        if (lease := lease_key(key)) in self.silent:
+            # what its holder may have stays known although the route, and then the Pod's entry, say so no longer
+            self.remembered[lease] = self.may_be_on(lease)
+        del self.routes[key]
         self.matched.pop(key, None)
         _discard(self.routes_in, key[0], key)
         self.route_of_lease.pop(lease_key(key), None)
@@ -287,6 +293,7 @@ class Snapshot:
         report, found = report_of(view), set[str]()
         if report is not None:
             return frozenset(each.address for each in report.addresses)
+        found.update(self.remembered.get(key, ()))
         if gone is not None and (last := report_of(gone.view)) is not None:
             found.update(each.address for each in last.addresses)
         pod = self.pod_by_uid.get(view.holder)

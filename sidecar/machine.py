@@ -14,6 +14,9 @@ only a renewal, which makes the write's version an old one, gives a new base.
 *The kernel keeps the deadline.* `Configure` carries the deadline as an absolute time; fence first, address second.
 So it does not matter when, after which pause, an action is carried out.
 
+*What others may know.* The report names every address that stands or may stand soon, and the duration that the deadline
+in the kernel was counted with; a Lease that says nothing may stand for anything.
+
 *One thing at a time.* At most one action is in flight, kernel call or Lease write; its result is the only event
 that lets the next one start. An event that answers nothing in flight is `IllegalEvent` and changes nothing.
 
@@ -30,7 +33,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from contract.report import AddressReport, Fence, Report, encode_report
+from contract.errors import ContractError
+from contract.report import AddressReport, AddressState, Fence, Report, decode_report, encode_report
 from sidecar.events import (
     Action,
     Announce,
@@ -104,6 +108,7 @@ class State:
         duration_s: the least Lease duration seen since the base.
         present: the route's addresses that stand in the kernel.
         fenced_s: the deadline that the kernel has; None: none, or a step of the clock has spoilt it.
+        stepped: the clock was set while the deadline was on its way to the kernel.
         prepared: interface, socket and frames are ready.
         flight: the action under way.
         reread: something was written of which the outcome is not known.
@@ -119,6 +124,7 @@ class State:
     duration_s: float = 0.0
     present: frozenset[str] = frozenset()
     fenced_s: float | None = None
+    stepped: bool = False
     prepared: bool = False
     fence: Fence = Fence.LIFETIME
     reports: tuple[AddressReport, ...] = ()
@@ -160,9 +166,23 @@ class State:
 
     @property
     def report(self) -> str:
-        """What the Lease is to say of the addresses."""
-        duration_s = self.lease.duration_s if self.lease else 0
-        return encode_report(Report(self.fence, self.reports, duration_s))
+        """What the Lease is to say of the addresses: those that may stand soon are among them."""
+        said = {each.address for each in self.reports}
+        unsaid = tuple(
+            AddressReport(each.address, each.interface or "", AddressState.FAILED, "not configured yet")
+            for each in (self.entry.addresses if self.entry else ())
+            if each.address not in said
+        )
+        return encode_report(Report(self.fence, self.reports + unsaid, self._counted_s))
+
+    @property
+    def _counted_s(self) -> int:
+        """The duration that what stands in the kernel was counted with."""
+        if self.lease is None:
+            return 0
+        before = _decoded(self.lease.observed) if self.present and self.fenced_s is None else None
+        # an earlier self's deadline is still in the kernel, and the Lease's duration may have been shortened since
+        return max(self.lease.duration_s, before.duration_s if before else 0)
 
 
 def phase(s: State, now: float) -> Phase:
@@ -299,7 +319,29 @@ def _report_at(s: State) -> float:
 def _configure_due(s: State, now: float) -> bool:
     if _lapsed(s, now):
         return False
-    return s.fenced_s != s.deadline_s or (s.present != s.wanted and now >= s.configure_at_s)
+    moved = s.fenced_s != s.deadline_s
+    missing = s.present != s.wanted and now >= s.configure_at_s
+    return (moved and bool(s.present)) or ((moved or missing) and _shown(s))
+
+
+def _shown(s: State) -> bool:
+    """Whether the Lease's report names what is to be added; one that says nothing stands for anything."""
+    observed = _observed(s)
+    if not observed or s.wanted <= s.present:
+        return True
+    report = _decoded(observed)
+    return report is not None and s.wanted - s.present <= {each.address for each in report.addresses}
+
+
+def _decoded(observed: str) -> Report | None:
+    try:
+        return decode_report(observed, "the Lease") if observed else None
+    except ContractError:
+        return None
+
+
+def _show_due(s: State, now: float) -> bool:
+    return not _lapsed(s, now) and not _shown(s) and _free_to_write(s, now)
 
 
 def _configure(s: State, _now: float) -> InFlight:
@@ -333,6 +375,7 @@ TABLE: Final[dict[Phase, tuple[Row, ...]]] = {
     Phase.HOLDING: (
         Row("configure until the deadline", _configure_due, _configure),
         _READ,
+        Row("renew: the report must name an address before it is added", _show_due, _write(Kind.RENEW)),
         Row("renew: no sign of life counts, or a third of the duration is over", _renew_due, _write(Kind.RENEW)),
         Row("renew: the report has changed", _report_due, _write(Kind.RENEW)),
     ),
@@ -421,7 +464,7 @@ def _note(s: State, event: Event, now: float) -> State:  # noqa: C901, PLR0911 -
             at_s = max(now, s.announced_s + ANNOUNCE_APART_S)
             return replace(s, announce_at_s=at_s, repeats=ANNOUNCE_REPEATS, configure_at_s=now)
         case ClockStepped():
-            return replace(s, fenced_s=None)
+            return replace(s, fenced_s=None, stepped=isinstance(s.flight, Configure))
         case Stop(drain_until_s, give_up_s):
             return replace(s, drain_until_s=drain_until_s, give_up_s=give_up_s)
         case Tick():
@@ -482,7 +525,8 @@ def _note_failure(s: State, why: str, now: float) -> State:
 
 def _note_configured(s: State, event: Configured, flight: Configure, now: float) -> State:
     added = bool(event.present - s.present)
-    s = replace(s, present=event.present, reports=event.reports, fence=event.fence, fenced_s=flight.deadline_s)
+    fenced_s = None if s.stepped else flight.deadline_s
+    s = replace(s, present=event.present, reports=event.reports, fence=event.fence, fenced_s=fenced_s, stepped=False)
     if event.present != s.wanted:
         s = replace(s, configure_at_s=now + CONFIGURE_RETRY_S)
     if added:

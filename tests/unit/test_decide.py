@@ -118,6 +118,14 @@ def test_a_duration_is_not_shortened_under_a_holder_that_has_not_said_which_it_c
     assert write(world(asked, A, lease(**HELD_BY_A))) == (LeaseAct.NAME_OWNER, "uid-a")
 
 
+def test_what_a_silent_holder_may_have_is_remembered_when_its_route_and_its_entry_are_gone():
+    snap = world(route(), A, lease(owner="uid-a", holder="uid-a"))
+    snap.drop(type(route()), KEY)
+    assert snap.may_be_on(("default", "holdfast-r")) == {A1}
+    snap.put(lease(holder="uid-a", observed=report(A2), version="11"))
+    assert snap.may_be_on(("default", "holdfast-r")) == {A2}
+
+
 # A Lease that vanished ------------------------------------------------------------------------------------------
 
 KNOWN = {"addresses": [{"address": A1, "pod": "a", "epoch": 4}]}

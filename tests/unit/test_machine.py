@@ -55,6 +55,7 @@ ENTRY = RouteEntry("r", "holdfast-r", Handover.EXCLUSIVE, (AddressEntry(IP, "eth
 WIDER = RouteEntry("r", "holdfast-r", Handover.EXCLUSIVE, (AddressEntry(IP, "eth1"), AddressEntry(IP2, "eth1")))
 NARROW = RouteEntry("r", "holdfast-r", Handover.EXCLUSIVE, (AddressEntry(IP2, "eth1"),))
 SHOWN = (AddressReport(IP, "eth1", AddressState.ANNOUNCED),)
+SHOWN2 = (*SHOWN, AddressReport(IP2, "eth1", AddressState.FAILED, "not configured yet"))
 FAILED = (AddressReport(IP, "eth1", AddressState.FAILED, "no interface eth1"),)
 REPORT = encode_report(Report(Fence.DEADLINE, SHOWN, 10))
 NOW = 100.0
@@ -204,7 +205,20 @@ CASES = [
     Case("past the deadline it first removes", LAPSED, Tick(), Remove),
     Case("and then renews", replace(LAPSED, flight=Remove(frozenset({IP}))), Removed(frozenset()), Kind.RENEW),
     Case("a foreign hand removed it: put back", HOLDER, KernelSeen(frozenset()), Configure),
-    Case("the entry grew: configured", HOLDER, Assigned(WIDER), Configure),
+    Case("the entry grew: first the report says so", HOLDER, Assigned(WIDER), Kind.RENEW),
+    Case("and not a moment before", replace(HOLDER, write_at_s=NOW + 1.0), Assigned(WIDER), None),
+    Case(
+        "then it is configured",
+        replace(HOLDER, entry=WIDER, lease=held(observed=encode_report(Report(Fence.DEADLINE, SHOWN2, 10)))),
+        Tick(),
+        Configure,
+    ),
+    Case(
+        "a clock set while the deadline was on its way: written again",
+        replace(HOLDER, stepped=True, flight=Configure(ENTRY, 109.0)),
+        Configured(frozenset({IP}), SHOWN, Fence.DEADLINE),
+        Configure,
+    ),
     Case("the clock was set: deadline written again", HOLDER, ClockStepped(), Configure),
     Case("a shorter duration counts at once", HOLDER, LeaseSeen(held(6, duration_s=4)), Configure),
     Case("a longer one is reported first", HOLDER, LeaseSeen(held(6, duration_s=40)), Kind.RENEW),
@@ -408,6 +422,29 @@ def test_a_renewal_carries_the_report_and_the_version_it_is_for():
     _, (write,) = step(HOLDER, Tick(), 103.0)
     assert write.view == HOLDER.lease
     assert decode_report(write.observed, "test") == Report(Fence.DEADLINE, SHOWN, 10)
+
+
+ADOPTED = replace(WAITING, present=frozenset({IP}))
+
+
+def test_an_earlier_selfs_deadline_counts_until_it_is_replaced():
+    shortened = held(duration_s=2)
+    _, (write,) = step(ADOPTED, LeaseSeen(shortened), NOW)
+    assert decode_report(write.observed, "test").duration_s == 10
+    s = replace(ADOPTED, lease=shortened, base_s=99.9, duration_s=2.0, flight=Configure(ENTRY, 101.9))
+    _, (write,) = step(s, Configured(frozenset({IP}), SHOWN, Fence.DEADLINE), NOW)
+    assert decode_report(write.observed, "test").duration_s == 2
+
+
+@pytest.mark.parametrize("state", [ADOPTED, WAITING], ids=["an earlier self's stands", "it ran out"])
+def test_a_renewal_names_what_is_not_configured_yet(state):
+    _, (write,) = step(state, LeaseSeen(held()), NOW)
+    assert [each.address for each in decode_report(write.observed, "test").addresses] == [IP]
+
+
+def test_a_clock_set_on_the_way_is_noted():
+    after, _ = step(replace(HOLDER, flight=Configure(ENTRY, 109.0)), ClockStepped(), NOW)
+    assert (after.fenced_s, after.stepped) == (None, True)
 
 
 def test_a_hand_over_names_the_owner():
