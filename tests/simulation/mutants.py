@@ -39,7 +39,7 @@ def one(name, file, text, other):
 MACHINE, LEASE, EXPIRY, NAMES = "sidecar/machine.py", "contract/lease.py", "controller/expiry.py", "contract/names.py"
 HOST, DECIDE = "tests/simulation/sidecar.py", "controller/decide.py"
 FREE = 'spec={"holderIdentity": "", "leaseDurationSeconds": duration_s}, notes=notes)'
-RENEW = "return _patch(view, spec={\"renewTime\": micro_time(now)}, notes={OBSERVED: observed})"
+RENEW = 'return _patch(view, spec={"renewTime": micro_time(now)}, notes={OBSERVED: observed})'
 
 MUTANTS = (
     one(
@@ -51,8 +51,18 @@ MUTANTS = (
         "        for address in addresses:\n"
         "            self.sidecar.post(0.002, self.sidecar.kernel.fence, address, wall_s)\n",
     ),
-    one("no deadline in the kernel at all", HOST, "            self.sidecar.kernel.fence(address, wall_s)\n", "            pass\n"),
-    one("a lifetime for a fence, and no guard time for it", NAMES, "GUARD_LIFETIME_S: Final = 1.1", "GUARD_LIFETIME_S: Final = 0.0"),
+    one(
+        "no deadline in the kernel at all",
+        HOST,
+        "            self.sidecar.kernel.fence(address, wall_s)\n",
+        "            pass\n",
+    ),
+    one(
+        "a lifetime for a fence, and no guard time for it",
+        NAMES,
+        "GUARD_LIFETIME_S: Final = 1.1",
+        "GUARD_LIFETIME_S: Final = 0.0",
+    ),
     one("a guard time too short", NAMES, "GUARD_DEADLINE_S: Final = 0.1", "GUARD_DEADLINE_S: Final = -0.2"),
     one(
         "handed over to an unprepared Pod",
@@ -79,7 +89,11 @@ MUTANTS = (
         "the deadline counted from a repeated prepared",
         (
             (MACHINE, "else kind is Kind.PREPARE and view.holder != s.me", "else kind is Kind.PREPARE"),
-            (LEASE, "return _patch(view, notes={PREPARED: me})", "return _unversioned(_patch(view, notes={PREPARED: me}))"),
+            (
+                LEASE,
+                "return _patch(view, notes={PREPARED: me})",
+                "return _unversioned(_patch(view, notes={PREPARED: me}))",
+            ),
         ),
     ),
     one(
@@ -140,24 +154,39 @@ MUTANTS = (
         "view.uid, view.holder, view.renew_time + view.prepared, view.transitions",
     ),
     one("a new owner counts as prepared", LEASE, "PREPARED: prepared, LOST", "PREPARED: owner, LOST"),
-    one("a shorter duration does not count", MACHINE, "duration_s=min(s.duration_s, view.duration_s)", "duration_s=s.duration_s"),
+    one(
+        "a shorter duration does not count",
+        MACHINE,
+        "duration_s=min(s.duration_s, view.duration_s)",
+        "duration_s=s.duration_s",
+    ),
     one(
         "the duration that the holder counts with is not asked",
         EXPIRY,
         "return max(view.duration_s, report.duration_s) + guard_s",
         "return view.duration_s + guard_s",
     ),
-    one("who is lost is never found", DECIDE, "if uid != view.prepared and uid in snap.pod_by_uid]", "if uid in snap.pod_by_uid]"),
-    one("a set wall clock is not noticed", MACHINE, "            return replace(s, fenced_s=None)\n", "            return s\n"),
+    one(
+        "who is lost is never found",
+        DECIDE,
+        "if uid != view.prepared and uid in snap.pod_by_uid]",
+        "if uid in snap.pod_by_uid]",
+    ),
+    one(
+        "a set wall clock is not noticed",
+        MACHINE,
+        "            return replace(s, fenced_s=None)\n",
+        "            return s\n",
+    ),
     one("an owner that takes nothing is never lost", EXPIRY, "if not c.held and now >= c.due_s", "if False"),
 )
 
-UNVERSIONED = '''
+UNVERSIONED = """
 
 def _unversioned(patch: Patch) -> Patch:
     del patch["metadata"]["resourceVersion"]
     return patch
-'''
+"""
 
 
 class Stale(Exception):  # noqa: N818 - it is one

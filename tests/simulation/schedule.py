@@ -95,7 +95,9 @@ class Schedule:
             f"seed {self.seed}: duration {self.duration_s} s, fence {fence}, {self.routes} route(s) with {self.addresses} "
             f"address(es), {self.controllers} controller(s){', sticky' if self.sticky else ''}"
         )
-        yield from (f"  {pod.born:7.3f} Pod {pod.name} is made, ready after {pod.ready_after:.2f} s" for pod in self.pods)
+        yield from (
+            f"  {pod.born:7.3f} Pod {pod.name} is made, ready after {pod.ready_after:.2f} s" for pod in self.pods
+        )
         yield from (f"  {fault}" for fault in self.faults)
 
 
@@ -180,7 +182,9 @@ def _shaped(rng, schedule, fault, pod, controller):
             length = min(fault.length, LATEST_REQUEST_S)
             return replace(fault, length=length, detail=rng.choice(REQUESTS))
         case "refuse":
-            return replace(fault, who=pod, length=0.0, step=rng.randint(1, 3), detail=rng.choice(("add", "remove", "remove")))
+            return replace(
+                fault, who=pod, length=0.0, step=rng.randint(1, 3), detail=rng.choice(("add", "remove", "remove"))
+            )
         case "clock":
             length = round(rng.choice((-1, 1)) * _length(rng, 20.0), 4)
             return replace(fault, who=pod, step=0, length=length)
@@ -193,4 +197,6 @@ def _shaped(rng, schedule, fault, pod, controller):
             return replace(fault, who="r0", step=0, detail=rng.choice(("gone", "back", "back")))
         case "reassign" | "vanish":
             return replace(fault, who="r0", length=0.0, step=0)
-    return replace(fault, who=pod if fault.kind in ("unready", "unfit", "delete", "foreign", "relink") else controller, step=0)
+    return replace(
+        fault, who=pod if fault.kind in ("unready", "unfit", "delete", "foreign", "relink") else controller, step=0
+    )

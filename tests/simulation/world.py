@@ -127,7 +127,9 @@ class World:
         notes = {LEASE_SECONDS: str(self.schedule.duration_s)}
         if self.schedule.sticky:
             notes[SELECTION] = "Sticky"
-        meta = Meta(f"r{i}", "ns", f"route-{i}", generation=1, creation_timestamp=f"2026-01-01T00:00:0{i}Z", annotations=notes)
+        meta = Meta(
+            f"r{i}", "ns", f"route-{i}", generation=1, creation_timestamp=f"2026-01-01T00:00:0{i}Z", annotations=notes
+        )
         wanted = ADDRESSES[: self.schedule.addresses]
         if self.schedule.routes == 2 and self.schedule.addresses == 2:
             wanted = ADDRESSES if i == 0 else ADDRESSES[1:]
