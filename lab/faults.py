@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 HANDOVER_S: Final = 0.2
 """From a Lease that has run out to the next holder's address: the freeing write, the owner's take, the kernel."""
+PLANNED_S: Final = 0.02
+"""A planned hand-over: nobody has it from the removal in one Pod to the addition in the other."""
 EXPIRED_S: Final = GUARD_DEADLINE_S + HANDOVER_S
 ASK_AGAIN_S: Final = 1.3
 """A client that had given up asks for a neighbour each second; a link that comes up carries frames within a second."""
@@ -56,6 +58,7 @@ class Fault:
         gap_s: the same for the client's gap; None: as `vacant_s`, and a planned hand-over's gap.
         proxied: whether it needs the proxy in front of the API server.
         forged: how many false frames the fault itself puts on the wire.
+        stackable: others may be struck while it lasts, and it while others do: it waits for nothing.
     """
 
     name: str
@@ -66,6 +69,7 @@ class Fault:
     gap_s: Callable[[float, float], float] | None = None
     proxied: bool = False
     forged: int = 0
+    stackable: bool = True
 
     def gap_bound_s(self, d: float, lasted_s: float) -> float:
         """The longest gap that the client may see."""
@@ -77,6 +81,10 @@ class Fault:
 
 def _never(_d: float, _lasted_s: float) -> float:
     return 0.0
+
+
+def _planned(_d: float, _lasted_s: float) -> float:
+    return PLANNED_S
 
 
 def _expired(_d: float, _lasted_s: float) -> float:
@@ -185,16 +193,10 @@ def _pause_controller(scene: Scene, _: Proxy | None) -> Callable[[], None]:
     return _pause(_controller(scene).pid)
 
 
-def _back(scene: Scene, *services: Service) -> None:
-    for service in services:
-        service.start()
-    scene.world.control_plane.wait_ready().close()
-
-
 def _kill_api(scene: Scene, _: Proxy | None) -> Callable[[], None]:
     service = scene.world.control_plane.api_server
     service.kill()
-    return functools.partial(_back, scene, service)
+    return service.start
 
 
 def _pause_api(scene: Scene, _: Proxy | None) -> Callable[[], None]:
@@ -204,7 +206,7 @@ def _pause_api(scene: Scene, _: Proxy | None) -> Callable[[], None]:
 def _kill_etcd(scene: Scene, _: Proxy | None) -> Callable[[], None]:
     service = scene.world.control_plane.etcd
     service.kill()
-    return functools.partial(_back, scene, service)
+    return service.start
 
 
 def _pause_etcd(scene: Scene, _: Proxy | None) -> Callable[[], None]:
@@ -357,10 +359,10 @@ def _node_dead(scene: Scene, _: Proxy | None) -> Callable[[], None]:
     return node.power_on
 
 
-def _slow(delay_s: float) -> Callable[[Scene, Proxy | None], Callable[[], None]]:
-    def strike(_: Scene, proxy: Proxy | None) -> Callable[[], None]:
+def _slow(share: float) -> Callable[[Scene, Proxy | None], Callable[[], None]]:
+    def strike(scene: Scene, proxy: Proxy | None) -> Callable[[], None]:
         through = _needed(proxy)
-        through.set(delay_s=delay_s)
+        through.set(delay_s=share * scene.lease_s)
         return through.set
 
     return strike
@@ -396,17 +398,24 @@ FAULTS: Final = (
         "SIGKILL when it is to take over and cannot yet.",
         _kill_unprepared,
         _short,
-        _never,
+        _planned,
+        stackable=False,
     ),
     Fault(
         "successor killed, taking over",
         "SIGKILL at some moment of a hand-over.",
         _kill_successor,
         _short,
-        lambda _d, _l: RESTART_S,
+        lambda _d, _lasted_s: RESTART_S,
+        stackable=False,
     ),
     Fault(
-        "successor's sidecar stopped", "SIGSTOP for longer than d; it is to take over.", _pause_successor, _long, _never
+        "successor's sidecar stopped",
+        "SIGSTOP for longer than d; it is to take over.",
+        _pause_successor,
+        _long,
+        _planned,
+        stackable=False,
     ),
     Fault(
         "both sidecars stopped",
@@ -456,17 +465,19 @@ FAULTS: Final = (
         "Those of a hand-over are dropped at the switch for 1 s.",
         _drop_announcements,
         lambda _d: 1.0,
-        _never,
+        _planned,
         lambda _d, lasted_s: lasted_s + ANNOUNCED_AGAIN_S,
+        stackable=False,
     ),
     Fault(
         "announcement late",
         "One of the old holder comes after those of the new one.",
         _late_announcement,
         lambda _d: 2.0,
-        _never,
+        _planned,
         lambda _d, _lasted_s: ANNOUNCED_AGAIN_S,
         forged=1,
+        stackable=False,
     ),
     Fault(
         "holder's node dead",
@@ -476,23 +487,31 @@ FAULTS: Final = (
         _dead,
     ),
     Fault(
-        "API slow for its Lease", "Each request takes d/5 longer.", _slow(0.4), lambda d: 3 * d, _never, proxied=True
+        "API slow",
+        "Each request takes d/5 longer.",
+        _slow(0.2),
+        lambda d: 3 * d,
+        _never,
+        proxied=True,
+        stackable=False,
     ),
     Fault(
         "API too slow for its Lease",
-        "Each request takes 1 s longer: with d under 3 s no renewal is answered in time.",
-        _slow(1.0),
+        "Each request takes d/2 longer: no renewal is answered in time.",
+        _slow(0.5),
         lambda d: 3 * d,
         _api_away,
         proxied=True,
+        stackable=False,
     ),
     Fault(
         "answers lost",
         "The holder's requests arrive, the API server's answers to it do not; they come late.",
         _answers_lost,
         _long,
-        lambda d, _lasted_s: d * 2 / 3 + EXPIRED_S,
+        lambda d, _lasted_s: d / 3 + EXPIRED_S,  # one renewal is applied that the holder does not know of
         proxied=True,
+        stackable=False,
     ),
 )
 """What is tried one at a time."""

@@ -79,10 +79,11 @@ class Proxy:
         return self
 
     def __exit__(self, *_: object) -> None:
-        _nft("delete table ip slow-api")
         self._answers.close()
         self._connection.close()
+        # first: what ends a connection must still be translated on its way to the client
         self._service.kill()
+        _nft("delete table ip slow-api")
 
     def set(self, *, delay_s: float = 0.0, hold: bool = False, only: tuple[str, ...] = ()) -> None:
         """Say what it does from now on.

@@ -172,25 +172,34 @@ class Scene:
 
     def trial(self, fault: Fault) -> Trial:
         """Strike, wait, heal, wait until all is settled; and say what was seen."""
-        with contextlib.ExitStack() as around, self.world.client(NETWORK).watch(self.address) as probe:
-            proxy = None
-            if fault.proxied:
-                proxy = around.enter_context(self.proxied())
+        with contextlib.ExitStack() as around:
+            proxy = around.enter_context(self.proxied()) if fault.proxied else None
+            if proxy is not None:
                 self._renewed(3)  # what was cut by the proxy's coming is there again
+
+            def strike() -> None:
+                heal = fault.strike(self, proxy)
+                try:
+                    time.sleep(fault.lasts_s(self.lease_s))  # the fault's own duration; nothing is waited for
+                finally:
+                    heal()
+
+            return self.watched(fault.name, strike, SETTLED_S)
+
+    def watched(self, name: str, strike: Callable[[], None], settled_s: float) -> Trial:
+        """Let something be done to a settled scene, wait until it is settled again, and say what was seen."""
+        with self.world.client(NETWORK).watch(self.address) as probe:
             self.settle(READY_S)
             struck_s = time.time()
-            heal = fault.strike(self, proxy)
-            try:
-                time.sleep(fault.lasts_s(self.lease_s))  # the fault's own duration; nothing is waited for
-            finally:
-                heal()
+            strike()
+            self.world.control_plane.wait_ready().close()
             healed_s = time.time()
             trouble = ""
             try:
-                self.settle(SETTLED_S)
+                self.settle(settled_s)
             except LabError as error:
                 trouble = str(error)
-            return self._judged(fault.name, struck_s, healed_s, probe, trouble)
+            return self._judged(name, struck_s, healed_s, probe, trouble)
 
     def settle(self, timeout_s: float) -> None:
         """Wait until the newer Pod has the address, as Lease, kernels and the client's neighbour table say.
@@ -321,16 +330,6 @@ def _mac(pod: PodHandle) -> str:
 def _is_ready(body: dict[str, Any]) -> bool:
     conditions = body.get("status", {}).get("conditions", [])
     return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
-
-
-def until(condition: Callable[[], object], timeout_s: float) -> bool:
-    """Ask again and again, for what has no event; whether it came about in time."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(_LOOK_EVERY_S)
-    return True
 
 
 _MANIFEST = """

@@ -7,6 +7,7 @@ import pytest
 from lab.faults import FAULTS
 from lab.ledger import Ledger
 from lab.scene import Scene
+from lab.storm import schedule, storm
 
 SLACK_S = 1.5
 """What a machine of two busy cores may add to a bound; `make chaos` shows the figures without it."""
@@ -29,3 +30,17 @@ def test_a_fault_makes_no_second_holder_and_keeps_its_bound(scene, fault, record
     assert trial.neighbour
     assert trial.vacant_s <= fault.vacant_s(LEASE_S, trial.lasted_s) + SLACK_S
     assert trial.gap_s <= fault.gap_bound_s(LEASE_S, trial.lasted_s) + SLACK_S
+
+
+def test_all_at_once_at_random(scene):
+    trial, told = storm(scene, seed=20261124, length_s=40)
+    assert len(told) > 10
+    assert trial.overlaps == (), told
+    assert trial.false == (), told
+    assert trial.trouble == "", told
+    assert trial.neighbour, told
+
+
+def test_a_seed_means_one_schedule():
+    assert list(schedule(7, 60, 2)) == list(schedule(7, 60, 2))
+    assert list(schedule(7, 60, 2)) != list(schedule(8, 60, 2))
