@@ -7,7 +7,7 @@ LAB := $(BIN)/holdfast lab run --
 PYTEST := $(BIN)/pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint unit lab-test bench clean
+.PHONY: help install demo test lint unit lab-test bench soak mutants clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,6 +42,13 @@ lab-test: install  ## real kernel, real API server, in a closed world of network
 
 bench: install  ## the figures of docs/benchmarks.md, measured on this machine
 	@for each in benchmarks/bench_*.py; do $(LAB) $(BIN)/python $$each || exit 1; done
+
+SCHEDULES ?= 1000000
+soak: install  ## many random schedules of faults in the simulator; SCHEDULES=N says how many
+	$(BIN)/python -m tests.simulation.soak --schedules $(SCHEDULES)
+
+mutants: install  ## break the protocol's rules one at a time, and see the simulator find each
+	$(BIN)/python -m tests.simulation.mutants
 
 clean:  ## remove what these rules made in the checkout (the cache of binaries stays)
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
