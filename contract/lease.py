@@ -7,7 +7,7 @@ writers one loses. Who may write what is not decided here but by the ValidatingA
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -131,6 +131,23 @@ def _patch(view: LeaseView, *, spec: dict[str, Any] | None = None, notes: dict[s
 def _new_holder(view: LeaseView, holder: str, stamp: str) -> dict[str, Any]:
     epoch = view.transitions + 1
     return {"holderIdentity": holder, "leaseTransitions": epoch, "acquireTime": stamp, "renewTime": stamp}
+
+
+WRITES: Final[tuple[tuple[str, str, str, str, str], ...]] = (
+    ("create", "none", "free", "controller", "the route is new"),
+    ("create", "none", "held", "controller", "it vanished while held: it runs out first"),
+    ("name_owner", "free", "free", "controller", "who shall hold has changed"),
+    ("name_owner", "held", "held", "controller", "who shall hold has changed"),
+    ("prepare", "held", "held", "the owner's sidecar", "ready to take over"),
+    ("explain", "free", "free", "the owner's sidecar", "why it does not take it"),
+    ("take", "free", "held", "the owner's sidecar", "prepared"),
+    ("renew", "held", "held", "the holder's sidecar", "sign of life, report"),
+    ("hand_over", "held", "held", "the holder's sidecar", "its addresses are removed; to the prepared owner"),
+    ("release", "held", "free", "the holder's sidecar", "its addresses are removed"),
+    ("free", "held", "free", "controller", "no sign of life for duration and guard"),
+    ("delete", "free", "none", "controller", "the route is gone or not Accepted"),
+)
+"""The functions below as passages of a Lease between none, free and held: (write, from, to, who, when)."""
 
 
 # The sidecars' writes ------------------------------------------------------------------------------------------

@@ -397,6 +397,39 @@ def _row_due(s: State, now: float) -> Row | None:
     return next((row for row in TABLE[phase(s, now)] if row.when(s, now)), None)
 
 
+_A, _B, _W, _H, _L, _O = Phase.ABSENT, Phase.BLIND, Phase.WAITING, Phase.HOLDING, Phase.LEAVING, Phase.OUSTED
+PASSAGES: Final[dict[tuple[Phase, Phase], str]] = {
+    (_A, _W): "assigned",
+    (_A, _B): "assigned, and the Lease is not known yet",
+    (_A, _L): "seen as holder without an entry",
+    (_B, _W): "the Lease is seen, and another's or free",
+    (_B, _H): "the Lease is seen, and ours: an earlier self's, or made again",
+    (_B, _L): "the Lease is seen: ours, and to be given away",
+    (_B, _O): "the Lease is seen, and another's; or the deadline came first",
+    (_B, _A): "the entry is gone",
+    (_W, _H): "taken, or handed over by its holder",
+    (_W, _L): "handed over, and to be given on at once",
+    (_W, _B): "the Lease is deleted",
+    (_W, _O): "an earlier self's addresses are found",
+    (_W, _A): "the entry is gone",
+    (_H, _L): "a successor is prepared, the entry is gone, or the Pod ends",
+    (_H, _O): "the deadline has passed, or the Lease is another's",
+    (_H, _W): "freed by the controller with nothing configured",
+    (_H, _B): "the Lease is deleted",
+    (_L, _W): "handed over or released",
+    (_L, _A): "released, and the entry is gone",
+    (_L, _H): "the successor is no longer prepared, or another is to follow",
+    (_L, _O): "the deadline has passed, or the Lease is another's",
+    (_L, _B): "the Lease is deleted",
+    (_O, _W): "removed, and the Lease is another's or free",
+    (_O, _H): "removed; still the holder, by a renewal to come",
+    (_O, _L): "removed; still the holder, and to give it away",
+    (_O, _A): "removed, and the entry is gone",
+    (_O, _B): "removed, and the Lease is not known",
+}
+"""From which phase to which one event may lead, and why. The simulator sees each of these, and no other."""
+
+
 # Step -----------------------------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,8 @@ import os
 
 import pytest
 
+from sidecar.machine import PASSAGES
+
 from .coverage import all_rows
 from .schedule import Fault, PodLife, Schedule, generate
 from .shrink import shrink
@@ -27,6 +29,7 @@ def test_no_schedule_violates_and_every_row_fires(capsys):
     assert not result.violations, told
     assert result.schedules == SCHEDULES
     assert result.coverage.missing == []
+    assert result.coverage.transitions == {(str(before), str(after)) for before, after in PASSAGES}
 
 
 def test_the_same_seed_plays_the_same_way():
