@@ -187,6 +187,8 @@ class Placement:
         if left_s <= 0:
             return  # the machine sees the same clock and will say what to do
         if valid_s == 0:
+            # what stands has a longer lifetime, from before, than the machine now counts with
+            await self._take_away(frozenset({address}))
             problems[address] = "the Lease's duration is too short for a kernel without deadline rules; use 2 s or more"
             return
         try:

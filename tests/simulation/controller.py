@@ -46,7 +46,7 @@ class Controller(Process):
         self.expiry = Expiry()
         self._synced = set()
         self._busy = set()
-        self._held = set()
+        self._held = {}
         self._failures = 0
         self._pending = False
         self._calm = None
@@ -102,7 +102,6 @@ class Controller(Process):
         self.snap.put(new)
         if kind == "lease":
             self.expiry.observe(new, self.clock.boot())
-        self._held.discard((kind, key))
 
     def _drop(self, kind, key, *, final):
         if kind == "lease":
@@ -169,15 +168,20 @@ class Controller(Process):
     # what is written -------------------------------------------------------------------------------------------
 
     def _write(self, target, request):
-        if target in self._busy or target in self._held:
+        if target in self._busy or self._held.get(target, self) == self._version_of(target):
             return
         self._busy.add(target)
         self.step(self._send, target, request)
 
     def _send(self, target, request):
-        self.line.call(TIMEOUT_S, lambda result: self._written(target, result), *request)
+        version = self._version_of(target)
+        self.line.call(TIMEOUT_S, lambda result: self._written(target, version, result), *request)
 
-    def _written(self, target, result):
+    def _version_of(self, target):
+        known = self._known(target[0]).get(target[1])
+        return None if known is None else _version(known)
+
+    def _written(self, target, version, result):
         how, what = result
         kind, key = target
         self._busy.discard(target)
@@ -193,12 +197,12 @@ class Controller(Process):
                 # it was shown once more by a late answer, and is gone
                 self._drop(kind, key, final=False)
             pause = STALE_S if result is CONFLICT else min(RETRY_MAX_S, RETRY_FIRST_S * 2 ** min(self._failures, 8))
-            self._held.add(target)
+            self._held[target] = version
             self.post(pause, self._again, target)
         self._decide_soon()
 
     def _again(self, target):
-        self._held.discard(target)
+        self._held.pop(target, None)
         self._decide_soon()
 
 

@@ -87,9 +87,10 @@ class Process:
 
     def step(self, call, *args):
         """Go on to the next instruction, or fall into what a fault has put there."""
+        life = self.life
         if self.traps:
             self._trap()
-        self.loop.after(0.0001, self._run, self.life, call, args)
+        self.loop.after(0.0001, self._run, life, call, args)
 
     def deliver(self, call, *args):
         """Run this now, or when the process goes on."""

@@ -167,6 +167,12 @@ MUTANTS = (
         "return view.duration_s + guard_s",
     ),
     one(
+        "an earlier self's deadline is forgotten",
+        MACHINE,
+        "max(self.lease.duration_s, before.duration_s if before else 0)",
+        "self.lease.duration_s",
+    ),
+    one(
         "who is lost is never found",
         DECIDE,
         "if uid != view.prepared and uid in snap.pod_by_uid]",
@@ -175,7 +181,7 @@ MUTANTS = (
     one(
         "a set wall clock is not noticed",
         MACHINE,
-        "            return replace(s, fenced_s=None)\n",
+        "            return replace(s, fenced_s=None, stepped=isinstance(s.flight, Configure))\n",
         "            return s\n",
     ),
     one("an owner that takes nothing is never lost", EXPIRY, "if not c.held and now >= c.due_s", "if False"),

@@ -377,6 +377,8 @@ class Route:
         only = sidecar.fence is Fence.LIFETIME
         valid_s = max(0, math.floor(left_s + ROUNDING_S)) if only else max(1, math.ceil(left_s))
         after = (self._add, action, addresses[1:])
+        if valid_s == 0:
+            sidecar.kernel.delete(address)
         if left_s <= 0 or valid_s == 0 or (address not in sidecar.kernel.ends and self._refused("add")):
             sidecar.step(*after)
         elif only:
