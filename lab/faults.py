@@ -58,6 +58,7 @@ class Fault:
         gap_s: the same for the client's gap; None: as `vacant_s`, and a planned hand-over's gap.
         proxied: whether it needs the proxy in front of the API server.
         forged: how many false frames the fault itself puts on the wire.
+        fresh: it kills what a kubelet starts again at once only the first time.
         stackable: others may be struck while it lasts, and it while others do: it waits for nothing.
     """
 
@@ -69,6 +70,7 @@ class Fault:
     gap_s: Callable[[float, float], float] | None = None
     proxied: bool = False
     forged: int = 0
+    fresh: bool = False
     stackable: bool = True
 
     def gap_bound_s(self, d: float, lasted_s: float) -> float:
@@ -140,22 +142,30 @@ def _pause_holder(scene: Scene, _: Proxy | None) -> Callable[[], None]:
     return _pause(scene.holder.sidecar_pid)
 
 
+def _to_take_over(scene: Scene) -> tuple[PodHandle, Callable[[], None]]:
+    """Let the other Pod hold; the one that held, and what lets it be chosen again."""
+    first = scene.holder
+    scene.choose(first.name, eligible=False)
+    scene.wait_holder(scene.other.uid)
+    return first, functools.partial(scene.choose, first.name, eligible=True)
+
+
 def _kill_successor(scene: Scene, _: Proxy | None) -> Callable[[], None]:
-    holder, successor = scene.holder.name, scene.other
-    scene.choose(holder, eligible=False)
+    successor, choose = _to_take_over(scene)
+    choose()
     scene.wait_owner(successor.uid)
     successor.kill_sidecar()
-    return functools.partial(scene.choose, holder, eligible=True)
+    return _nothing
 
 
 def _kill_unprepared(scene: Scene, _: Proxy | None) -> Callable[[], None]:
-    holder, successor = scene.holder.name, scene.other
+    successor, choose = _to_take_over(scene)
     pid = successor.sidecar_pid
     _signal(pid, signal.SIGSTOP)
-    scene.choose(holder, eligible=False)
+    choose()
     scene.wait_owner(successor.uid)
     _signal(pid, signal.SIGKILL)
-    return functools.partial(scene.choose, holder, eligible=True)
+    return _nothing
 
 
 def _pause_successor(scene: Scene, _: Proxy | None) -> Callable[[], None]:
@@ -384,7 +394,7 @@ def _needed(proxy: Proxy | None) -> Proxy:
 # The catalogue -------------------------------------------------------------------------------------------------
 
 FAULTS: Final = (
-    Fault("holder's sidecar killed", "SIGKILL; the node starts it again.", _kill_holder, _short, _never),
+    Fault("holder's sidecar killed", "SIGKILL; the node starts it again.", _kill_holder, _short, _never, fresh=True),
     Fault("holder's sidecar stopped, short", "SIGSTOP for d/4.", _pause_holder, _short, _never),
     Fault(
         "holder's sidecar stopped, long",
@@ -399,6 +409,7 @@ FAULTS: Final = (
         _kill_unprepared,
         _short,
         _planned,
+        fresh=True,
         stackable=False,
     ),
     Fault(
@@ -407,6 +418,7 @@ FAULTS: Final = (
         _kill_successor,
         _short,
         lambda _d, _lasted_s: RESTART_S,
+        fresh=True,
         stackable=False,
     ),
     Fault(
@@ -485,6 +497,7 @@ FAULTS: Final = (
         _node_dead,
         _long,
         _dead,
+        fresh=True,
     ),
     Fault(
         "API slow",

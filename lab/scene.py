@@ -39,6 +39,7 @@ INTERFACE: Final = "eth1"
 READY_S: Final = 60.0
 SETTLED_S: Final = 40.0
 _LOOK_EVERY_S: Final = 0.02
+_ANNOUNCED: Final = '"state":"announced"'
 _INTERFACES = json.dumps(
     [{"interfaceName": "eth0", "network": "default"}, {"interfaceName": INTERFACE, "network": NETWORK}]
 )
@@ -170,6 +171,15 @@ class Scene:
 
         self.ledger.wait(f"{self.namespace}: {uid} is to hold", named, READY_S)
 
+    def wait_holder(self, uid: str) -> None:
+        """Wait until a Pod holds and has said that its address is announced."""
+
+        def holds() -> bool:
+            lease = self.lease
+            return lease is not None and lease.holder == uid and _ANNOUNCED in lease.observed
+
+        self.ledger.wait(f"{self.namespace}: {uid} holds", holds, READY_S)
+
     def trial(self, fault: Fault) -> Trial:
         """Strike, wait, heal, wait until all is settled; and say what was seen."""
         with contextlib.ExitStack() as around:
@@ -229,7 +239,7 @@ class Scene:
         lease = self.lease
         if lease is None or not lease.holder or lease.holder != lease.owner or lease.lost:
             return False
-        if '"state":"announced"' not in lease.observed:
+        if _ANNOUNCED not in lease.observed:
             return False
         pod = next((pod for pod in self.ledger.all(PODS, self.namespace) if pod["metadata"]["name"] == "newer"), None)
         return pod is not None and pod["metadata"]["uid"] == lease.holder

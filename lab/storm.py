@@ -36,7 +36,7 @@ class Strike:
 
 
 def schedule(seed: int, length_s: float, lease_s: float) -> Iterator[Strike]:
-    """What a seed means: at most `AT_ONCE` faults at a time."""
+    """What a seed means: at most `AT_ONCE` faults at a time, and few of what is started again ever later."""
     source = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
     faults = [fault for fault in FAULTS if fault.stackable]
     ends: list[float] = []
@@ -50,6 +50,8 @@ def schedule(seed: int, length_s: float, lease_s: float) -> Iterator[Strike]:
         strike = Strike(source.choice(faults), at_s, source.uniform(0.05, 2 * lease_s))
         if strike.at_s + strike.lasts_s > length_s:
             return
+        if strike.fault.fresh:
+            faults.remove(strike.fault)
         ends.append(strike.at_s + strike.lasts_s)
         yield strike
 

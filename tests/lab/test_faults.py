@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from lab.faults import FAULTS
@@ -12,16 +14,29 @@ from lab.storm import schedule, storm
 SLACK_S = 1.5
 """What a machine of two busy cores may add to a bound; `make chaos` shows the figures without it."""
 LEASE_S = 2
+_numbers = itertools.count(71)
 
 
 @pytest.fixture(scope="module")
-def scene(world):
-    with Scene(world, Ledger(world.api), number=77, lease_s=LEASE_S) as made:
+def ledger(world):
+    return Ledger(world.api)
+
+
+@pytest.fixture(scope="module")
+def lasting(world, ledger):
+    with Scene(world, ledger, number=70, lease_s=LEASE_S) as made:
+        yield made
+
+
+@pytest.fixture
+def fresh(world, ledger):
+    with Scene(world, ledger, number=next(_numbers), lease_s=LEASE_S) as made:
         yield made
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=[fault.name.replace(" ", "-") for fault in FAULTS])
-def test_a_fault_makes_no_second_holder_and_keeps_its_bound(scene, fault, record_property):
+def test_a_fault_makes_no_second_holder_and_keeps_its_bound(request, fault, record_property):
+    scene = request.getfixturevalue("fresh" if fault.fresh else "lasting")
     trial = scene.trial(fault)
     record_property("figures", f"lasted {trial.lasted_s:.2f}, vacant {trial.vacant_s:.3f}, gap {trial.gap_s:.3f} s")
     assert trial.overlaps == ()
@@ -32,8 +47,8 @@ def test_a_fault_makes_no_second_holder_and_keeps_its_bound(scene, fault, record
     assert trial.gap_s <= fault.gap_bound_s(LEASE_S, trial.lasted_s) + SLACK_S
 
 
-def test_all_at_once_at_random(scene):
-    trial, told = storm(scene, seed=20261124, length_s=40)
+def test_all_at_once_at_random(fresh):
+    trial, told = storm(fresh, seed=20261124, length_s=40)
     assert len(told) > 10
     assert trial.overlaps == (), told
     assert trial.false == (), told
