@@ -86,6 +86,7 @@ class Terminal(View):
         console = Console(highlight=False)
         super().__init__(console)
         self._pods = pods
+        self._gaps: list[str] = []
         self._live = Live(get_renderable=self._now, console=console, refresh_per_second=8, transient=True)
 
     def __enter__(self) -> Self:
@@ -97,6 +98,12 @@ class Terminal(View):
     ) -> None:
         self._live.__exit__(kind, error, trace)
 
+    def outcome(self, outcome: Outcome) -> None:
+        """Print the event, and keep its gap in sight."""
+        super().outcome(outcome)
+        if outcome.gap_ms is not None:
+            self._gaps.append(f"{outcome.name} {outcome.gap_ms:.1f} ms")
+
     def _now(self) -> Group:
         rows = Table(title="Pods now", title_justify="left", box=None, pad_edge=False, header_style="bold")
         for heading in ("Pod", "node", "Ready", "addresses", "epoch"):
@@ -105,7 +112,8 @@ class Terminal(View):
             style = "bold green" if pod.addresses else ""
             ready = Text("yes" if pod.ready else "no", style="" if pod.ready else "red")
             rows.add_row(Text(pod.name, style), pod.node, ready, Text(" ".join(pod.addresses), style), pod.holds)
-        return Group(Text(""), rows)
+        gaps = ", ".join(self._gaps) or "none yet"
+        return Group(Text(""), rows, Text(f"The client's longest gap at each event: {gaps}", "italic"))
 
 
 def sentence(outcome: Outcome) -> str:
