@@ -1,6 +1,7 @@
 # The two commands of the README are `make demo` and `make test`; `make help` lists the rest.
 # Everything is installed by these rules into .venv and the user's cache; nothing is written elsewhere.
 PYTHON ?= python3
+MINUTES ?= 5
 VENV := .venv
 BIN := $(VENV)/bin
 LAB := $(BIN)/holdfast lab run --
@@ -49,6 +50,9 @@ soak: install  ## many random schedules of faults in the simulator; SCHEDULES=N 
 
 mutants: install  ## break the protocol's rules one at a time, and see the simulator find each
 	$(BIN)/python -m tests.simulation.mutants
+
+chaos: install  ## every fault one by one, then all at once for MINUTES: writes docs/chaos.html
+	$(LAB) $(BIN)/python -m lab.chaos --out docs/chaos.html --minutes $(MINUTES)
 
 clean:  ## remove what these rules made in the checkout (the cache of binaries stays)
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

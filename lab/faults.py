@@ -150,6 +150,10 @@ def _to_take_over(scene: Scene) -> tuple[PodHandle, Callable[[], None]]:
     return first, functools.partial(scene.choose, first.name, eligible=True)
 
 
+def _hand_over(scene: Scene, _: Proxy | None) -> Callable[[], None]:
+    return _to_take_over(scene)[1]
+
+
 def _kill_successor(scene: Scene, _: Proxy | None) -> Callable[[], None]:
     successor, choose = _to_take_over(scene)
     choose()
@@ -394,6 +398,14 @@ def _needed(proxy: Proxy | None) -> Proxy:
 # The catalogue -------------------------------------------------------------------------------------------------
 
 FAULTS: Final = (
+    Fault(
+        "planned hand-over",
+        "No fault: the holder is no longer selected, and then is again.",
+        _hand_over,
+        _short,
+        _planned,
+        stackable=False,
+    ),
     Fault("holder's sidecar killed", "SIGKILL; the node starts it again.", _kill_holder, _short, _never, fresh=True),
     Fault("holder's sidecar stopped, short", "SIGSTOP for d/4.", _pause_holder, _short, _never),
     Fault(
@@ -528,3 +540,15 @@ FAULTS: Final = (
     ),
 )
 """What is tried one at a time."""
+
+
+def named(name: str) -> Fault:
+    """The fault of the catalogue that has this name.
+
+    Raises:
+        LabError: there is none.
+    """
+    for fault in FAULTS:
+        if fault.name == name:
+            return fault
+    raise LabError(f"there is no fault {name!r} in the catalogue: it has {', '.join(fault.name for fault in FAULTS)}")

@@ -35,10 +35,9 @@ def fresh(world, ledger):
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=[fault.name.replace(" ", "-") for fault in FAULTS])
-def test_a_fault_makes_no_second_holder_and_keeps_its_bound(request, fault, record_property):
+def test_a_fault_makes_no_second_holder_and_keeps_its_bound(request, fault):
     scene = request.getfixturevalue("fresh" if fault.fresh else "lasting")
     trial = scene.trial(fault)
-    record_property("figures", f"lasted {trial.lasted_s:.2f}, vacant {trial.vacant_s:.3f}, gap {trial.gap_s:.3f} s")
     assert trial.overlaps == ()
     assert len(trial.false) <= fault.forged, trial.false
     assert trial.trouble == ""
