@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from contract.errors import ContractError
 from contract.names import INTERFACES
 from contract.report import AddressState, decode_report
-from lab.kernel_events import AddressEvent, SpaceGone
+from lab.kernel_events import AddressEvent, FenceEvent, SpaceGone
 from lab.ledger import LEASES, PODS, ROUTES, Ledger, names_lease
 
 if TYPE_CHECKING:
@@ -260,21 +260,36 @@ class Steps:
         if self.ifname != "eth0":
             assert handle.arp_announce("eth0") != 2
 
-    def places(self, address: str) -> set[tuple[str, str]]:
-        """Network namespaces and interfaces on which an address stands now, as the kernels told the witness."""
+    def places(self, address: str, *, silent: bool = False) -> set[tuple[str, str]]:
+        """Network namespaces and interfaces on which an address stands now, as the kernels told the witness.
+
+        Args:
+            address: with its prefix length.
+            silent: whether those count that a deadline in the kernel silences already; their address goes a bit later.
+        """
         found: dict[tuple[str, int], set[str]] = {}
+        deadlines: dict[tuple[str, int], float | None] = {}
         for event in self.world.witness.events():
+            place = (event.netns, event.space)
             match event:
                 case AddressEvent() if event.address == bare(address):
-                    interfaces = found.setdefault((event.netns, event.space), set())
+                    interfaces = found.setdefault(place, set())
                     (interfaces.add if event.added else interfaces.discard)(event.interface)
+                case FenceEvent() if event.address == bare(address):
+                    deadlines[place] = event.deadline_s
                 case SpaceGone():
-                    found.pop((event.netns, event.space), None)
-        return {(netns, interface) for (netns, _), interfaces in found.items() for interface in interfaces}
+                    found.pop(place, None)
+        now_s = time.time()
+        return {
+            (place[0], interface)
+            for place, interfaces in found.items()
+            for interface in interfaces
+            if silent or (deadlines.get(place) or now_s) >= now_s
+        }
 
     def nowhere(self, *addresses: str) -> None:
         for address in addresses or self.addresses:
-            assert self.places(address) == set(), address
+            assert self.places(address, silent=True) == set(), address
 
     def removals(self, address: str, since_s: float) -> list[AddressEvent]:
         return [e for e in self.world.witness.kernel(since_s) if e.address == bare(address) and not e.added]

@@ -11,6 +11,7 @@ import pytest
 import steps as lib
 from steps import FAST, SOON_S, Steps, bare, is_ready, neighbour, steps_in
 
+from contract.names import INTERFACES
 from contract.report import decode_report
 from lab.kernel_events import FenceEvent
 from lab.ledger import LEASES, PODS
@@ -232,6 +233,22 @@ def test_a_gateway_that_loses_an_address_and_gets_it_back(steps):
     steps.api.patch(steps.at("gateways", "gw"), {"spec": {"addresses": given(first, second)}})
     steps.held_by("a", first)
     assert steps.removals(second, mark) == []
+
+
+def test_a_network_that_is_deleted_and_comes_back(steps):
+    steps.world.apply(lib.network("red-network"))
+    steps.gateway()
+    steps.route(network="red-network")
+    steps.pod("a", notes={INTERFACES: lib.NICS.replace(lib.BLUE, "red-network")})
+    a = steps.held_by("a")
+    steps.world.kubectl("delete", "network.networking.gke.io", "red-network")
+    steps.condition("Accepted", "NetworkNotFound", part="Network red-network does not exist: create it")
+    steps.let_go()
+    assert not a.addresses("eth1") & set(steps.addresses)
+    steps.world.apply(lib.network("red-network"))
+    steps.held_by("a")
+    steps.condition("Ready", "ProgrammingComplete")
+    steps.world.kubectl("delete", "network.networking.gke.io", "red-network")
 
 
 def given(*addresses: str) -> list[dict[str, str]]:
