@@ -6,6 +6,7 @@ import msgspec
 
 from contract.names import GUARD_LIFETIME_S, LEASE_SECONDS
 from controller.objects import Address, RouteStatus
+from sidecar.events import Read, Write
 
 TAKEOVER_S = 1.0
 """After a controller's death or silence another one leads, much sooner than in a cluster."""
@@ -203,6 +204,9 @@ class Faults:
     def _clock(self, fault, target):
         adopted = any(route.state.present and route.state.base_s is None for route in target.routes.values())
         if not target.running or adopted or (target.kernel.ends and not target.routes):
+            return
+        # while a write is under way the deadline waits for its end, a third of the duration at most: a limit, too
+        if any(isinstance(route.state.flight, (Write, Read)) for route in target.routes.values()):
             return
         if self._loop.now < target.stopped_until:
             return

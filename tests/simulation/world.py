@@ -16,6 +16,7 @@ import msgspec
 
 from contract.names import CONTROLLER_NAME, LEASE_SECONDS, SELECTION, lease_name
 from contract.report import Fence
+from controller.expiry import patience_s
 from controller.objects import (
     Address,
     ClassSpec,
@@ -33,7 +34,6 @@ from controller.objects import (
     RouteSpec,
     Selector,
 )
-from controller.expiry import patience_s
 
 from . import coverage as rows
 from . import memory
