@@ -8,7 +8,7 @@ LAB := $(BIN)/holdfast lab run --
 PYTEST := $(BIN)/pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint unit lab-test bench soak mutants clean
+.PHONY: help install demo test lint unit lab-test bench soak mutants chaos clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12

@@ -190,11 +190,11 @@ def _round(made: World, number: int, strike: Callable[[Router, Router], None], a
     strike(master, backup)
     _until(backup.has)
     time.sleep(STEADY_S)  # what comes after the take-over counts too
-    gaps = [gap for gap in probe.stop() if gap.start_s + gap.length_ms / 1000 >= mark]
+    gaps = [gap for gap in probe.stop() if gap.start_s + gap.most_s >= mark]
     overlaps = [each for each in made.witness.two_holders(mark) if each.address == VIRTUAL]
     for router in (master, backup):
         router.end()
-    return max((gap.length_ms / 1000 for gap in gaps), default=0.0), _longest(overlaps, time.time())
+    return max((gap.most_s for gap in gaps), default=0.0), _longest(overlaps, time.time())
 
 
 def _longest(overlaps: list[judge.Overlap] | tuple[judge.Overlap, ...], until_s: float) -> float:

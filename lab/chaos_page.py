@@ -198,8 +198,8 @@ def _timeline(case: Case, *, is_open: bool) -> str:
             title = f"{frame.sender_mac} at {frame.time_s - trial.struck_s:.3f} s"
             bar(len(lanes) - 2, frame.time_s, frame.time_s, "var(--ink)", title)
     for gap in trial.gaps:
-        to_s = gap.start_s + gap.length_ms / 1000
-        bar(len(lanes) - 1, gap.start_s, to_s, "var(--bad)", f"{gap.length_ms:.1f} ms")
+        to_s = gap.start_s + gap.most_s
+        bar(len(lanes) - 1, gap.start_s, to_s, "var(--bad)", f"{gap.most_s * 1000:.1f} ms")
     height = len(lanes) * _ROW + 26
     parts.append(_axis(-_BEFORE_S, end_s - trial.struck_s, scale, height - 20))
     said = f" ({case.bad})" if case.bad else ""
@@ -251,7 +251,8 @@ _EXPLAINED = (
     "A route's address is on one of two Pods on two nodes, behind a switch; a client pings it each millisecond. Who "
     "has it is said by the Pods' kernels (address events and the fence's deadline), who claims it by the frames on the "
     "switch: nothing here comes from holdfast's own logs. <b>d</b> is the Lease's duration, <b>on nobody</b> the "
-    "longest time that no kernel had the address, the <b>bound</b> what docs/ownership.md promises for a machine that "
+    "longest time that no kernel had the address, <b>gap</b> the client's longest time without an answer (what it overslept "
+    "itself counts as without one), the <b>bound</b> what docs/ownership.md promises for a machine that "
     "is not busy."
 )
 _PLOT_EXPLAINED = (

@@ -59,6 +59,11 @@ class Gap:
     stalled_ms: float
     ended: bool
 
+    @property
+    def most_s(self) -> float:
+        """How long it was at most, in seconds: what the client overslept may have been without answers too."""
+        return (self.length_ms + self.stalled_ms) / 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Stall:

@@ -52,7 +52,7 @@ class Trial:
     Attributes:
         struck_s: when the fault began; `healed_s`: when it was healed; `settled_s`: when all was as before it.
         vacant_s: the longest time that the address was on nobody, by the kernels.
-        gap_s: the longest time for which the client got no answer.
+        gap_s: the longest time for which the client got no answer, with what it overslept meanwhile.
         overlaps: times at which two had it; `false`: frames of one that had it no more.
         neighbour: whether the client's neighbour table named the holder in the end.
         tenures: who had it and when; `gaps`: of the client; `frames`: that claimed it on the switch.
@@ -262,7 +262,7 @@ class Scene:
 
     def _judged(self, fault: str, struck_s: float, healed_s: float, probe: Probe, trouble: str) -> Trial:
         neighbour = self._neighbour_right()
-        gaps = tuple(gap for gap in probe.stop() if gap.start_s + gap.length_ms / 1000 >= struck_s)
+        gaps = tuple(gap for gap in probe.stop() if gap.start_s + gap.most_s >= struck_s)
         settled_s = time.time()
         witness = self.world.witness
         events: list[KernelEvent] = witness.events()
@@ -276,7 +276,7 @@ class Scene:
             healed_s=healed_s,
             settled_s=settled_s,
             vacant_s=max((end_s - start_s for start_s, end_s in vacant), default=0.0),
-            gap_s=max((gap.length_ms / 1000 for gap in gaps), default=0.0),
+            gap_s=max((gap.most_s for gap in gaps), default=0.0),
             overlaps=tuple(each for each in witness.two_holders(struck_s) if each.address == self.address),
             false=tuple(each for each in witness.false_speakers(struck_s) if each.sender_ip == self.address),
             neighbour=neighbour,

@@ -9,7 +9,7 @@ import pytest
 from lab.faults import FAULTS
 from lab.ledger import Ledger
 from lab.scene import Scene
-from lab.storm import schedule, storm
+from lab.storm import storm
 
 SLACK_S = 1.5
 """What a machine of two busy cores may add to a bound; `make chaos` shows the figures without it."""
@@ -53,8 +53,3 @@ def test_all_at_once_at_random(fresh):
     assert trial.false == (), told
     assert trial.trouble == "", told
     assert trial.neighbour, told
-
-
-def test_a_seed_means_one_schedule():
-    assert list(schedule(7, 60, 2)) == list(schedule(7, 60, 2))
-    assert list(schedule(7, 60, 2)) != list(schedule(8, 60, 2))
