@@ -166,14 +166,18 @@ class State:
 
     @property
     def report(self) -> str:
-        """What the Lease is to say of the addresses: those that may stand soon are among them."""
+        """What the Lease is to say of the addresses: those that may stand soon, or still, are among them."""
         said = {each.address for each in self.reports}
-        unsaid = tuple(
+        soon = tuple(
             AddressReport(each.address, each.interface or "", AddressState.FAILED, "not configured yet")
             for each in (self.entry.addresses if self.entry else ())
             if each.address not in said
         )
-        return encode_report(Report(self.fence, self.reports + unsaid, self._counted_s))
+        still = tuple(
+            AddressReport(address, "", AddressState.CONFIGURED, "not removed yet")
+            for address in sorted(self.present - self.wanted - said)
+        )
+        return encode_report(Report(self.fence, self.reports + soon + still, self._counted_s))
 
     @property
     def _counted_s(self) -> int:

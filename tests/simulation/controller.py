@@ -1,4 +1,4 @@
-"""One replica of the controller: the real snapshot, `Expiry` and `decide`, and around them what reflectors and writer do.
+"""One replica of the controller: the real snapshot, `Expiry` and `decide`, and around them what the real loop does.
 
 It decides again whenever something changed or ran out, and has at most one write per object under way. A decision that
 wrote nothing is not made again for a snapshot that differs only in versions and renewal times, which no decision reads

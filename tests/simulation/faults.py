@@ -1,5 +1,6 @@
 """Makes a schedule's faults happen to the world, and makes them stop."""
 
+# ruff: noqa: FBT003 - what is passed on is called later, by position
 from __future__ import annotations
 
 import msgspec
@@ -168,7 +169,7 @@ class Faults:
         sidecar.fit = fit
         sidecar.deliver(sidecar.links_changed)
 
-    def _delete(self, fault, target):
+    def _delete(self, _fault, target):
         key, server = ("ns", target.name), self._world.server
         pod = server.objects["pod"].get(key)
         if pod is None or pod.metadata.deletion_timestamp is not None:

@@ -1,4 +1,4 @@
-"""Remembers what pure readers of text have given for a text: the real programs read each address and report again and again.
+"""Remembers what pure readers of text have given for a text: the programs read each address and report many times.
 
 It makes the simulation twice as fast and changes nothing: the functions depend on their arguments alone.
 """

@@ -1,6 +1,7 @@
 """`python -m tests.simulation.mutants`: break one rule at a time, and see that the simulation finds each.
 
-A mutant is a few replacements of text in a copy of the sources; one whose text no longer occurs exactly once fails loudly.
+A mutant is a few replacements of text in a copy of the sources; one whose text no longer occurs exactly once fails
+loudly.
 
 Some rules are there twice, and only both together can be missed: that each Lease write carries its version makes up for
 a `prepared` that counts when it should not; a void base makes up for an old version that is believed, and the reverse.

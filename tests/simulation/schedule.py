@@ -92,8 +92,8 @@ class Schedule:
         """Tell it to a person."""
         fence = "lifetime" if self.lifetime else "deadline"
         yield (
-            f"seed {self.seed}: duration {self.duration_s} s, fence {fence}, {self.routes} route(s) with {self.addresses} "
-            f"address(es), {self.controllers} controller(s){', sticky' if self.sticky else ''}"
+            f"seed {self.seed}: duration {self.duration_s} s, fence {fence}, {self.routes} route(s) with "
+            f"{self.addresses} address(es), {self.controllers} controller(s){', sticky' if self.sticky else ''}"
         )
         yield from (
             f"  {pod.born:7.3f} Pod {pod.name} is made, ready after {pod.ready_after:.2f} s" for pod in self.pods
@@ -103,7 +103,7 @@ class Schedule:
 
 def generate(seed):
     """Make a schedule."""
-    rng = random.Random(seed)
+    rng = random.Random(seed)  # noqa: S311 - it is to be repeatable
     duration_s = rng.choice(DURATIONS_S)
     lifetime = duration_s > 1 and rng.random() < 0.2
     window = 3.0 + 1.6 * duration_s * rng.random() + rng.random() * 3.0
@@ -167,7 +167,7 @@ def _fault(rng, schedule, hot, victim):
     return _shaped(rng, schedule, Fault(round(at, 4), kind, anybody, round(length, 4), step), pod, controller)
 
 
-def _shaped(rng, schedule, fault, pod, controller):
+def _shaped(rng, schedule, fault, pod, controller):  # noqa: C901, PLR0911 - one case per kind
     """Give a fault the fields that its kind has."""
     match fault.kind:
         case "stall" | "crash":

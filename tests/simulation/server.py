@@ -1,9 +1,10 @@
 """A simulated API server: versions, compare-and-swap, the admission policy's rules as assertions, watches, and lines.
 
-Safe to assume of the real one: of two writes for one version one fails. Not assumed: that a request arrives, once, soon or
+Safe to assume of the real one: of two writes for one version one fails. Not assumed: that a request arrives, soon or
 before its sender has given up; that an answer arrives; that a watch is quick, unbroken, or in step with another one.
 """
 
+# ruff: noqa: FBT003 - what is passed on is called later, by position
 from __future__ import annotations
 
 from functools import lru_cache
@@ -198,7 +199,7 @@ _SPEC = (
 _NOTES = (("owner", OWNER), ("prepared", PREPARED), ("observed", OBSERVED))
 
 
-def forbidden(old, new, me):  # noqa: PLR0911 - one return per rule
+def forbidden(old, new, me):  # noqa: C901, PLR0911 - one return per rule
     """Say which rule of deploy/policies.yaml a write breaks; ``""``: none. `me` is ``""`` for the controller."""
     moves = new.holder != old.holder
     grows = new.transitions - old.transitions
@@ -220,12 +221,14 @@ def forbidden(old, new, me):  # noqa: PLR0911 - one return per rule
         return "the epoch grows by one with each new holder"
     if new.renew_time != old.renew_time and not take and old.holder != me:
         return "renewTime is the holder's"
-    if new.prepared != old.prepared and not (new.prepared == "" and old.prepared == me):
-        if new.prepared != me or (old.owner != me and me not in old.lost):
-            return "prepared is for the owner or a lost Pod, for itself"
-    if new.observed != old.observed and not (moves and not new.observed):
-        if moves or not (old.holder == me or (not old.holder and old.owner == me)):
-            return "observed is the holder's, or the owner's while it is free"
+    withdrawn = new.prepared == "" and old.prepared == me
+    may_prepare = new.prepared == me and (old.owner == me or me in old.lost)
+    if new.prepared != old.prepared and not withdrawn and not may_prepare:
+        return "prepared is for the owner or a lost Pod, for itself"
+    cleared = moves and not new.observed
+    may_report = not moves and (old.holder == me or (not old.holder and old.owner == me))
+    if new.observed != old.observed and not cleared and not may_report:
+        return "observed is the holder's, or the owner's while it is free"
     return ""
 
 

@@ -293,7 +293,9 @@ class Route:
         match action:
             case Announce():
                 pass
-            case Write():
+            case Write(kind):
+                if kind in (Kind.TAKE, Kind.PREPARE) and not self.state.prepared:
+                    sidecar.world.violated("unprepared", f"{sidecar.name} is to {kind} without being prepared")
                 sidecar.step(self._write, action)
             case Read():
                 sidecar.line.call(action.timeout_s, self._read, sidecar.server.read_lease, self._lease)
@@ -310,14 +312,10 @@ class Route:
         now = _EPOCH + dt.timedelta(seconds=sidecar.clock.wall())
         match action.kind:
             case Kind.TAKE:
-                if not sidecar.fit and not self.state.prepared:
-                    sidecar.world.violated("unprepared", f"{sidecar.name} takes {view.name} without being prepared")
                 patch = writes.take(view, sidecar.me, now)
             case Kind.RENEW:
                 patch = writes.renew(view, action.observed, now)
             case Kind.PREPARE:
-                if not self.state.prepared and sidecar.fit:
-                    sidecar.log(sidecar.name, "says prepared, and is not any more")
                 patch = writes.prepare(view, sidecar.me)
             case Kind.WITHDRAW:
                 patch = writes.prepare(view, "")

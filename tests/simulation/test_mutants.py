@@ -1,4 +1,4 @@
-"""Each mutant's text is still there, and some broken rules are found quickly; all of them: `python -m tests.simulation.mutants`."""
+"""Each mutant's text is still there, and some broken rules are found quickly; `make mutants` hunts them all."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_every_mutant_still_applies(tmp_path):
 
 def test_a_mutant_whose_text_is_gone_says_so(tmp_path):
     copy(tmp_path)
-    with pytest.raises(Stale, match="occurs 0 times in sidecar/machine.py"):
+    with pytest.raises(Stale, match=r"occurs 0 times in sidecar/machine\.py"):
         mutate(tmp_path, one("no such rule", "sidecar/machine.py", "no such text", ""))
 
 

@@ -7,6 +7,7 @@
 - after the last fault, within a bound: the right Pod holds, has the addresses, and nobody else does.
 """
 
+# ruff: noqa: FBT003 - what is passed on is called later, by position
 from __future__ import annotations
 
 import random
@@ -97,7 +98,7 @@ class World:
 
     def rng(self, name):
         """Chance of its own for each participant, so that leaving out one fault disturbs the others little."""
-        return random.Random(f"{self.schedule.seed} {name}")
+        return random.Random(f"{self.schedule.seed} {name}")  # noqa: S311 - it is to be repeatable
 
     # made ------------------------------------------------------------------------------------------------------
 

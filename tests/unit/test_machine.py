@@ -442,6 +442,12 @@ def test_a_renewal_names_what_is_not_configured_yet(state):
     assert [each.address for each in decode_report(write.observed, "test").addresses] == [IP]
 
 
+def test_what_could_not_be_removed_stays_in_the_report():
+    s = replace(HOLDER, entry=NARROW, present=frozenset({IP, IP2}), reports=SHOWN2[1:], configure_at_s=NOW + 1.0)
+    _, (write,) = step(s, Tick(), NOW)
+    assert [each.address for each in decode_report(write.observed, "test").addresses] == [IP2, IP]
+
+
 def test_a_clock_set_on_the_way_is_noted():
     after, _ = step(replace(HOLDER, flight=Configure(ENTRY, 109.0)), ClockStepped(), NOW)
     assert (after.fenced_s, after.stepped) == (None, True)
