@@ -251,9 +251,9 @@ _EXPLAINED = (
     "A route's address is on one of two Pods on two nodes, behind a switch; a client pings it each millisecond. Who "
     "has it is said by the Pods' kernels (address events and the fence's deadline), who claims it by the frames on the "
     "switch: nothing here comes from holdfast's own logs. <b>d</b> is the Lease's duration, <b>on nobody</b> the "
-    "longest time that no kernel had the address, <b>gap</b> the client's longest time without an answer (what it overslept "
-    "itself counts as without one), the <b>bound</b> what docs/ownership.md promises for a machine that "
-    "is not busy."
+    "longest time that no kernel had the address, <b>gap</b> the client's longest time without an answer (what it "
+    "overslept itself counts as without one), the <b>bound</b> what docs/ownership.md promises for a machine that is "
+    "not busy."
 )
 _PLOT_EXPLAINED = (
     "Upper bar: the client's longest gap. Lower bar: the longest time that the address was on nobody. The line: the "

@@ -42,6 +42,8 @@ ASK_AGAIN_S: Final = 1.3
 ANNOUNCED_AGAIN_S: Final = 1.1
 RESTART_S: Final = 0.6
 """A sidecar that was killed is at work again within this, where the node starts it at once."""
+CONTROLLER_BACK_S: Final = 6.0
+"""A controller that was killed is started, and the Lease by which its last self led has run out (4 s)."""
 BACK_S: Final = 1.0
 """After the API server's return the holder has its address back within this."""
 
@@ -201,6 +203,14 @@ def _controller(scene: Scene) -> Service:
 def _kill_controller(scene: Scene, _: Proxy | None) -> Callable[[], None]:
     _controller(scene).kill()
     return _controller(scene).start
+
+
+def _replace_controller(scene: Scene, _: Proxy | None) -> Callable[[], None]:
+    controller = _controller(scene)
+    controller.kill()
+    resume = _pause(scene.holder.sidecar_pid)
+    controller.start()
+    return resume
 
 
 def _pause_controller(scene: Scene, _: Proxy | None) -> Callable[[], None]:
@@ -450,6 +460,14 @@ FAULTS: Final = (
     ),
     Fault("controller killed", "SIGKILL; it is started again after more than d.", _kill_controller, _long, _never),
     Fault("controller stopped", "SIGSTOP for longer than d.", _pause_controller, _long, _never),
+    Fault(
+        "controller replaced, holder stopped",
+        "SIGKILL of the controller, which is started again at once, and SIGSTOP of the holder's sidecar.",
+        _replace_controller,
+        lambda d: d + CONTROLLER_BACK_S + EXPIRED_S,
+        lambda d, _lasted_s: d / 3 + CONTROLLER_BACK_S + EXPIRED_S,  # it counts anew from when it leads
+        stackable=False,
+    ),
     Fault("API server killed", "SIGKILL; it is started again at once.", _kill_api, lambda _d: 0.0, _api_away),
     Fault("API server stopped, short", "SIGSTOP for d/4.", _pause_api, _short, _never),
     Fault("API server stopped, long", "SIGSTOP for longer than d.", _pause_api, _long, _api_away),
