@@ -1,0 +1,180 @@
+"""How exactly does the kernel's deadline cut? For ARP answers, IP, and frames that a process sends by AF_PACKET.
+
+Two namespaces and a cable. One has an address behind a fence; the other asks for it by ARP and by ping all the time,
+and the first also announces it by AF_PACKET. Told is when the last frame of each kind came through, in microseconds
+after the deadline: below zero is before it, by about the time between two frames. With ``--step-clock SECONDS`` the
+machine's wall clock is set forward, and then back, by so much in the middle: for a machine that is nobody else's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import socket
+import struct
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from common import figures, heading
+
+from lab import closed, links
+from lab.links import Links
+from sidecar.fence import Fence
+from sidecar.frames import arp_reply, arp_request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROUNDS = 200
+AHEAD_S, BEHIND_S, APART_S = 0.03, 0.01, 0.0001
+ADDRESS, CLIENT = "192.0.2.10", "192.0.2.99"
+_TIMESTAMPNS = 35
+
+
+def inside(netns: str, make: Callable[[], Any]) -> Any:
+    """Make something in a network namespace: a socket stays in the one it was made in."""
+    made: list[Any] = []
+
+    def run() -> None:
+        with open(f"/run/netns/{netns}") as file:  # noqa: PTH123 - its descriptor is wanted
+            if ctypes.CDLL(None).setns(file.fileno(), 0x40000000):
+                return
+        made.append(make())
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    return made[0]
+
+
+def packet_socket() -> socket.socket:
+    """An AF_PACKET socket on eth0 with the kernel's timestamps."""
+    made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+    made.bind(("eth0", 3))
+    made.setsockopt(socket.SOL_SOCKET, _TIMESTAMPNS, 1)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+    made.setblocking(False)  # noqa: FBT003 - the library's own way
+    return made
+
+
+def echo_request(source: bytes, target: bytes) -> bytes:
+    """An ICMP echo request as a frame."""
+    icmp = struct.pack("!BBHHH", 8, 0, 0xFFFF - 0x0800 - 1 - 1, 1, 1)
+    head = struct.pack(
+        "!BBHHHBBH4s4s", 0x45, 0, 28, 1, 0, 64, 1, 0, socket.inet_aton(CLIENT), socket.inet_aton(ADDRESS)
+    )
+    total = sum(struct.unpack("!10H", head))
+    total = (total & 0xFFFF) + (total >> 16)
+    head = head[:10] + struct.pack("!H", ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF) + head[12:]
+    return target + source + b"\x08\0" + head + icmp
+
+
+def kind_of(frame: bytes) -> str | None:
+    """What a frame that came through proves."""
+    if frame[12:14] == b"\x08\x06" and frame[28:32] == socket.inet_aton(ADDRESS):
+        return "announcement by AF_PACKET" if frame[38:42] == frame[28:32] else "ARP answer"
+    if frame[12:14] == b"\x08\0" and frame[26:30] == socket.inet_aton(ADDRESS):
+        return "IP (echo reply)"
+    return None
+
+
+def one_round(
+    fence: Fence, holder: socket.socket, client: socket.socket, frames: tuple[bytes, ...]
+) -> dict[str, float]:
+    """Set a deadline, talk across it, and give when the last frame of each kind came, in us after it."""
+    question, echo, announcement = frames
+    deadline_ns = time.time_ns() + int(AHEAD_S * 1e9)
+    fence.until({ADDRESS: "eth0"}, deadline_ns)
+    while time.time_ns() < deadline_ns + BEHIND_S * 1e9:
+        client.send(question)
+        client.send(echo)
+        with contextlib.suppress(OSError):  # ENOBUFS: cut off
+            holder.send(announcement)
+        end = time.monotonic() + APART_S
+        while time.monotonic() < end:
+            pass
+    last: dict[str, float] = {}
+    while True:
+        try:
+            data, ancillary, _, address = client.recvmsg(256, 64)
+        except BlockingIOError:
+            return {kind: (at - deadline_ns) / 1000 for kind, at in last.items()}
+        if address[2] != socket.PACKET_OUTGOING and (kind := kind_of(data)):
+            seconds, nanoseconds = struct.unpack("@qq", ancillary[0][2])
+            last[kind] = seconds * 10**9 + nanoseconds
+
+
+def drain(receiver: socket.socket) -> None:
+    """Forget what has come until now."""
+    try:
+        while True:
+            receiver.recv(1)
+    except BlockingIOError:
+        return
+
+
+def main() -> None:
+    """Print the figures."""
+    closed.require()
+    for name in ("holder", "client"):
+        links.create(name)
+    with Links("holder") as one, Links("client") as two:
+        one.veth("eth0", "client", "eth0")
+        one.up("eth0")
+        two.up("eth0")
+        one.address("eth0", f"{ADDRESS}/24")
+        two.address("eth0", f"{CLIENT}/24")
+        macs = [bytes.fromhex(each.mac("eth0").replace(":", "")) for each in (one, two)]
+    fence = inside("holder", Fence)
+    fence.prepare({ADDRESS: "eth0"})
+    holder, client = inside("holder", packet_socket), inside("client", packet_socket)
+    question = bytearray(arp_request(macs[1], CLIENT))
+    question[38:42] = socket.inet_aton(ADDRESS)
+    frames = (bytes(question), echo_request(macs[1], macs[0]), arp_request(macs[0], ADDRESS))
+    assert arp_reply(macs[0], ADDRESS)[12:14] == b"\x08\x06"
+    lateness: dict[str, list[float]] = {}
+    for _ in range(ROUNDS):
+        drain(client)
+        for kind, late_us in one_round(fence, holder, client, frames).items():
+            lateness.setdefault(kind, []).append(late_us)
+    print(heading("How exactly the deadline cuts"))
+    print("| last frame through, us after the deadline | p50 | p99 | most | n |\n|---|---|---|---|---|")
+    for kind, values in sorted(lateness.items()):
+        print(f"| {kind} | {figures(values)} |")
+    if "--step-clock" in sys.argv:
+        step_clock(float(sys.argv[sys.argv.index("--step-clock") + 1]), fence, client, frames[0])
+
+
+def step_clock(by_s: float, fence: Fence, client: socket.socket, question: bytes) -> None:
+    """Set the clock in the middle of a deadline of 1 s, and tell when the fence cut, by a clock that nobody sets."""
+    print(
+        f"\nWith nobody to write the deadline again, the wall clock set by {by_s:g} s halfway to a deadline of 1 s:\n"
+    )
+    for sign in (1, -1):
+        began = time.monotonic()
+        fence.until({ADDRESS: "eth0"}, time.time_ns() + 10**9)
+        drain(client)
+        while time.monotonic() < began + 0.5:
+            client.send(question)
+        time.clock_settime(time.CLOCK_REALTIME, time.time() + sign * by_s)
+        stepped, last = time.monotonic(), 0.0
+        while time.monotonic() < began + 1.5 + by_s:
+            drain(client)
+            client.send(question)
+            os.sched_yield()
+            try:
+                while True:
+                    if kind_of(client.recv(256)) == "ARP answer":
+                        last = time.monotonic()
+            except BlockingIOError:
+                pass
+        time.clock_settime(time.CLOCK_REALTIME, time.time() - sign * by_s)
+        cut = max(last, stepped) - began
+        print(f"- set {'forward' if sign > 0 else 'back'}: cut {cut:.2f} s after it was written, instead of 1.00 s")
+
+
+if __name__ == "__main__":
+    main()
