@@ -146,9 +146,9 @@ def _pause_holder(scene: Scene, _: Proxy | None) -> Callable[[], None]:
 
 def _to_take_over(scene: Scene) -> tuple[PodHandle, Callable[[], None]]:
     """Let the other Pod hold; the one that held, and what lets it be chosen again."""
-    first = scene.holder
+    first, other = scene.holder, scene.other
     scene.choose(first.name, eligible=False)
-    scene.wait_holder(scene.other.uid)
+    scene.wait_holder(other.uid)
     return first, functools.partial(scene.choose, first.name, eligible=True)
 
 
