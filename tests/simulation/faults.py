@@ -100,6 +100,9 @@ class Faults:
             others[0].deliver(others[0].lead, True)
 
     def _crash(self, fault, target):
+        if fault.step == 0:
+            self._kill(fault, target)
+            return
         target.traps.append([fault.step, self._kill, (fault, target)])
 
     def _kill(self, fault, target):

@@ -17,7 +17,7 @@ LATEST_REQUEST_S = 20.0
 KINDS = {
     "stall": 14,  # SIGSTOP between two instructions, the k-th from here
     "stop": 4,  # SIGSTOP now
-    "crash": 8,  # SIGKILL between two instructions, and a restart; what the kernel has stays
+    "crash": 8,  # SIGKILL between two instructions (or now), and a restart; what the kernel has stays
     "power": 3,  # the node loses its power: all is gone; back later, never, or ready without its sidecar (mute)
     "cut": 9,  # requests, answers or both are lost for a while
     "request": 14,  # the k-th request from here is lost, late, refused, or its answer is lost or late
@@ -127,6 +127,8 @@ def generate(seed):
     victim = rng.choice(pods).name if rng.random() < 0.5 else ""
     faults = [_fault(rng, schedule, hot, victim) for _ in range(count)]
     faults += [_silence(rng, schedule, each) for each in faults if each.kind in FOLLOWED and rng.random() < 0.4]
+    for each in [fault for fault in faults if fault.kind == "duration" and rng.random() < 0.4]:
+        faults += _unaware(rng, schedule, each)
     return replace(schedule, faults=tuple(sorted(faults, key=lambda fault: fault.at)))
 
 
@@ -146,6 +148,16 @@ def _silence(rng, schedule, fault):
     length = round(schedule.duration_s * (1.0 + rng.random()) + 1.0, 4)
     step = rng.randint(1, 6) if kind in ("stall", "crash") else 0
     return Fault(at, kind, who, min(length, 6.0) if kind == "crash" else length, step, "both" if kind == "cut" else "")
+
+
+def _unaware(rng, schedule, fault):
+    """A sidecar is away while the duration changes, and is stopped in the midst of coming back."""
+    who = rng.choice(schedule.pods).name
+    killed = max(0.1, fault.at - rng.random() * 0.5)
+    away = rng.uniform(0.2, 1.5)
+    yield Fault(round(killed, 4), "crash", who, round(away, 4))
+    stopped = round(max(fault.at, killed) + 0.001, 4)
+    yield Fault(stopped, "stall", who, schedule.duration_s + 2.0, rng.randint(1, 6))
 
 
 def _length(rng, longest):
