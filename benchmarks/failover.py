@@ -10,9 +10,10 @@ processes killed, its kernel gone. A stopped agent (SIGSTOP, SIGCONT later) is a
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
-import os
+import random
 import shutil
 import signal
 import statistics
@@ -21,6 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import psutil
 from common import heading, world
 
 from lab import judge, links
@@ -130,7 +132,10 @@ class Router:
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to keepalived and its children."""
-        os.killpg(self.service.pid, number)
+        parent = psutil.Process(self.service.pid)
+        for each in (*parent.children(recursive=True), parent):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.send_signal(number)
 
     def crash(self) -> None:
         """As a node that loses its power."""
@@ -150,17 +155,19 @@ class Router:
             switch.remove(self.netns)
 
 
-def _crash(master: Router, _backup: Router) -> None:
+def _crash(master: Router, backup: Router) -> None:
     master.crash()
+    _has(backup)
 
 
-def _stop_cleanly(master: Router, _backup: Router) -> None:
+def _stop_cleanly(master: Router, backup: Router) -> None:
     master.service.stop()
+    _has(backup)
 
 
 def _pause(master: Router, backup: Router) -> None:
     master.signal(signal.SIGSTOP)
-    _until(backup.has)
+    _has(backup)
     time.sleep(STOPPED_S)  # the event's own duration
     master.signal(signal.SIGCONT)
 
@@ -182,13 +189,13 @@ def _keepalived_rows(made: World, rounds: int) -> Iterator[Row]:
 
 def _round(made: World, number: int, strike: Callable[[Router, Router], None], advert: str) -> tuple[float, float]:
     master = Router(made, f"ka-{number}a", 150 + number % 25 * 2, 150, advert)
-    _until(master.has)
+    _has(master)
     backup = Router(made, f"ka-{number}b", 151 + number % 25 * 2, 100, advert)
     probe = made.client(NETWORK).watch(VIRTUAL)
-    time.sleep(STEADY_S)  # the backup has heard the master, the client knows its neighbour
+    # the backup has heard the master, the client knows its neighbour; and not always the same time after an advert
+    time.sleep(STEADY_S + random.Random(number).uniform(0, float(advert)))  # noqa: S311
     mark = made.witness.mark()
     strike(master, backup)
-    _until(backup.has)
     time.sleep(STEADY_S)  # what comes after the take-over counts too
     gaps = [gap for gap in probe.stop() if gap.start_s + gap.most_s >= mark]
     overlaps = [each for each in made.witness.two_holders(mark) if each.address == VIRTUAL]
@@ -201,11 +208,11 @@ def _longest(overlaps: list[judge.Overlap] | tuple[judge.Overlap, ...], until_s:
     return max(((until_s if each.end_s is None else each.end_s) - each.start_s for each in overlaps), default=0.0)
 
 
-def _until(condition: Callable[[], bool]) -> None:
+def _has(router: Router) -> None:
     deadline = time.monotonic() + TAKEN_S
-    while not condition():
+    while not router.has():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"keepalived has not taken {VIRTUAL} within {TAKEN_S:g} s")
+            raise TimeoutError(f"{router.netns}: no {VIRTUAL} within {TAKEN_S:g} s:\n{router.service.tail(20)}")
         time.sleep(0.02)
 
 
