@@ -1,4 +1,4 @@
-"""How exactly does the kernel's deadline cut? For ARP answers, IP, and frames that a process sends by AF_PACKET.
+"""How exactly does the kernel's deadline cut? For ARP, IPv4, IPv6, and frames that a process sends by AF_PACKET.
 
 Two namespaces and a cable. One has an address behind a fence; the other asks for it by ARP and by ping all the time,
 and the first also announces it by AF_PACKET. Told is when the last frame of each kind came through, in microseconds
@@ -13,6 +13,7 @@ import ctypes
 import os
 import socket
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 ROUNDS = 200
 AHEAD_S, BEHIND_S, APART_S = 0.03, 0.01, 0.0001
 ADDRESS, CLIENT = "192.0.2.10", "192.0.2.99"
+ADDRESS6, CLIENT6 = "2001:db8::10", "2001:db8::99"
 _TIMESTAMPNS = 35
 
 
@@ -72,8 +74,21 @@ def echo_request(source: bytes, target: bytes) -> bytes:
     return target + source + b"\x08\0" + head + icmp
 
 
+def icmp6(source: bytes, target: bytes, body: bytes) -> bytes:
+    """An ICMPv6 message to the address as a frame; `body` has a checksum of zero (RFC 4443)."""
+    ends = socket.inet_pton(socket.AF_INET6, CLIENT6) + socket.inet_pton(socket.AF_INET6, ADDRESS6)
+    summed = ends + struct.pack("!II", len(body), 58) + body
+    total = sum(struct.unpack(f"!{len(summed) // 2}H", summed))
+    total = (total & 0xFFFF) + (total >> 16)
+    checksum = ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
+    head = struct.pack("!IHBB", 6 << 28, len(body), 58, 255) + ends
+    return target + source + b"\x86\xdd" + head + body[:2] + struct.pack("!H", checksum) + body[4:]
+
+
 def kind_of(frame: bytes) -> str | None:
     """What a frame that came through proves."""
+    if frame[12:14] == b"\x86\xdd" and frame[22:38] == socket.inet_pton(socket.AF_INET6, ADDRESS6):
+        return {129: "IPv6 (echo reply)", 136: "neighbour advertisement"}.get(frame[54])
     if frame[12:14] == b"\x08\x06" and frame[28:32] == socket.inet_aton(ADDRESS):
         return "announcement by AF_PACKET" if frame[38:42] == frame[28:32] else "ARP answer"
     if frame[12:14] == b"\x08\0" and frame[26:30] == socket.inet_aton(ADDRESS):
@@ -85,12 +100,12 @@ def one_round(
     fence: Fence, holder: socket.socket, client: socket.socket, frames: tuple[bytes, ...]
 ) -> dict[str, float]:
     """Set a deadline, talk across it, and give when the last frame of each kind came, in us after it."""
-    question, echo, announcement = frames
+    *questions, announcement = frames
     deadline_ns = time.time_ns() + int(AHEAD_S * 1e9)
-    fence.until({ADDRESS: "eth0"}, deadline_ns)
+    fence.until({ADDRESS: "eth0", ADDRESS6: "eth0"}, deadline_ns)
     while time.time_ns() < deadline_ns + BEHIND_S * 1e9:
-        client.send(question)
-        client.send(echo)
+        for question in questions:
+            client.send(question)
         with contextlib.suppress(OSError):  # ENOBUFS: cut off
             holder.send(announcement)
         end = time.monotonic() + APART_S
@@ -127,13 +142,23 @@ def main() -> None:
         two.up("eth0")
         one.address("eth0", f"{ADDRESS}/24")
         two.address("eth0", f"{CLIENT}/24")
+        for end, own in ((one, ADDRESS6), (two, CLIENT6)):
+            command = ["ip", "-n", str(end.name), "address", "add", f"{own}/64", "dev", "eth0", "nodad"]
+            subprocess.run(command, check=True)
         macs = [bytes.fromhex(each.mac("eth0").replace(":", "")) for each in (one, two)]
     fence = inside("holder", Fence)
-    fence.prepare({ADDRESS: "eth0"})
+    fence.prepare({ADDRESS: "eth0", ADDRESS6: "eth0"})
     holder, client = inside("holder", packet_socket), inside("client", packet_socket)
     question = bytearray(arp_request(macs[1], CLIENT))
     question[38:42] = socket.inet_aton(ADDRESS)
-    frames = (bytes(question), echo_request(macs[1], macs[0]), arp_request(macs[0], ADDRESS))
+    solicitation = b"\x87\0\0\0\0\0\0\0" + socket.inet_pton(socket.AF_INET6, ADDRESS6) + b"\1\1" + macs[1]
+    frames = (
+        bytes(question),
+        echo_request(macs[1], macs[0]),
+        icmp6(macs[1], macs[0], solicitation),
+        icmp6(macs[1], macs[0], b"\x80\0\0\0\0\1\0\1"),
+        arp_request(macs[0], ADDRESS),
+    )
     assert arp_reply(macs[0], ADDRESS)[12:14] == b"\x08\x06"
     lateness: dict[str, list[float]] = {}
     for _ in range(ROUNDS):

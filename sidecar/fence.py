@@ -1,12 +1,12 @@
 """The fence: nftables rules by which the kernel silences an address at an absolute time, whatever becomes of us.
 
 One table ``holdfast`` of the netdev family; per address two base chains on its interface, ingress and egress, whose
-rules drop IPv4 to and from it and ARP about it when ``meta time`` is at or past the deadline (nanoseconds of
-CLOCK_REALTIME). A new deadline replaces the rules in one transaction, so there is no instant without a rule. The rules
-outlive the process; a restarted agent finds the table by its name.
+rules drop IP to and from it, and ARP or neighbour discovery about it, when ``meta time`` is at or past the deadline
+(nanoseconds of CLOCK_REALTIME). A new deadline replaces the rules in one transaction, so there is no instant without a
+rule. The rules outlive the process; a restarted agent finds the table by its name.
 
 Built by `struct`, since `nft` takes whole seconds only and would be a program to ship. Not promised: anything while the
-wall clock stands wrong (the lifetime of the address is the second fence), VLAN-tagged frames, IPv6 (to come).
+wall clock stands wrong (the lifetime of the address is the second fence), and VLAN-tagged frames.
 """
 
 from __future__ import annotations
@@ -46,9 +46,13 @@ _NETWORK_HEADER: Final = 1
 _EQUAL, _AT_LEAST = 0, 5
 _HTON: Final = 1
 
-_IPV4, _ARP = 0x0800, 0x0806
-# (protocol, where in its header the address stands): IPv4 source and destination, ARP sender and target
-_PLACES: Final = ((_IPV4, 12), (_IPV4, 16), (_ARP, 14), (_ARP, 24))
+_IPV4, _ARP, _IPV6 = 0x0800, 0x0806, 0x86DD
+# by the address' version, (protocol, where the address stands): IPv4 source and destination, ARP sender and target;
+# IPv6 source and destination, and the target of neighbour discovery behind a header without extensions (RFC 4861)
+_PLACES: Final = {
+    4: ((_IPV4, 12), (_IPV4, 16), (_ARP, 14), (_ARP, 24)),
+    6: ((_IPV6, 8), (_IPV6, 24), (_IPV6, 48)),
+}
 
 _UNSUPPORTED: Final = {errno.EOPNOTSUPP, errno.ENOENT, errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT, errno.EINVAL}
 
@@ -199,9 +203,10 @@ def _new_rules(chain: str, address: str, deadline_ns: int) -> list[Message]:
 @functools.cache
 def _rule_forms(chain: str, address: str) -> tuple[Message, ...]:
     # on the path from Lease to frame: only the deadline is new each time
-    packed = ipaddress.IPv4Address(address).packed
+    parsed = ipaddress.ip_address(address)
+    packed = parsed.packed
     forms = []
-    for protocol, offset in _PLACES:
+    for protocol, offset in _PLACES[parsed.version]:
         expressions = (
             *(_meta(_META_PROTOCOL), _compare(_EQUAL, struct.pack("!H", protocol))),
             *(_payload(offset, len(packed)), _compare(_EQUAL, packed)),

@@ -73,6 +73,18 @@ def test_every_rule_compares_the_time_with_the_deadline(deadline_ns):
         assert compared(expressions(rule)[6]) == (5, struct.pack("!Q", deadline_ns))
 
 
+def test_rules_for_ipv6_cover_source_destination_and_neighbour_discovery(fence):
+    fence.until({"2001:db8::10": "eth1"}, 1)
+    places = set()
+    for rule in rules(fence):
+        parts = expressions(rule)
+        assert compared(parts[1]) == (0, b"\x86\xdd")
+        assert compared(parts[3]) == (0, bytes.fromhex("20010db8000000000000000000000010"))
+        places.add(struct.unpack("!I", parts[2][1][3])[0])
+    assert len(rules(fence)) == 6
+    assert places == {8, 24, 48}
+
+
 def test_rules_cover_ipv4_and_arp_in_both_directions(fence):
     fence.until({ADDRESS: "eth1"}, 1)
     seen = set()
