@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lab.faults import Fault
+    from lab.judge import Tenure
     from lab.scene import Trial
 
-_WIDTH, _LEFT, _ROW = 900, 190, 22
+_WIDTH, _LEFT, _ROW = 960, 240, 22
 _BEFORE_S: Final = 0.5
 _COLOURS: Final = ("var(--one)", "var(--two)", "var(--three)")
 
@@ -133,7 +134,8 @@ def _seconds(value: float) -> str:
 def _plot(cases: Sequence[Case]) -> str:
     longest = max([1.0, *(max(case.trial.gap_s, case.gap_bound_s, case.trial.vacant_s) for case in cases)])
     scale = (_WIDTH - _LEFT - 60) / longest
-    parts = []
+    height = len(cases) * _ROW + 26
+    parts = [_axis(0.0, longest, scale, height - 20)]
     for row, case in enumerate(cases):
         top = row * _ROW + 4
         parts.append(_text(_LEFT - 6, top + 12, case.trial.fault, end=True))
@@ -146,8 +148,6 @@ def _plot(cases: Sequence[Case]) -> str:
         parts.append(
             _text(_LEFT + max(case.trial.gap_s, case.gap_bound_s) * scale + 5, top + 12, _seconds(case.trial.gap_s))
         )
-    height = len(cases) * _ROW + 26
-    parts.append(_axis(0.0, longest, scale, height - 20))
     return _svg(height, parts)
 
 
@@ -167,53 +167,76 @@ def _storms(cases: Sequence[Case]) -> str:
 # a timeline ----------------------------------------------------------------------------------------------------
 
 
-def _timeline(case: Case, *, is_open: bool) -> str:
-    trial = case.trial
-    begin_s, end_s = trial.struck_s - _BEFORE_S, trial.settled_s
-    scale = (_WIDTH - _LEFT - 20) / max(end_s - begin_s, 0.1)
+class _Drawing:
+    """Bars in lanes over time."""
 
-    def x(at_s: float | None) -> float:
-        return _LEFT + (min(max(end_s if at_s is None else at_s, begin_s), end_s) - begin_s) * scale
+    def __init__(self, case: Case) -> None:
+        self._trial = case.trial
+        self._begin_s, self._end_s = case.trial.struck_s - _BEFORE_S, case.trial.settled_s
+        self._scale = (_WIDTH - _LEFT - 20) / max(self._end_s - self._begin_s, 0.1)
+        self._lanes: list[str] = []
+        self._parts: list[str] = []
 
-    places = sorted({(tenure.netns, tenure.space) for tenure in trial.tenures})
-    lanes = ["the fault", *(f"{name.removeprefix('pod-')} has it" for name, _ in places)]
-    lanes += ["the Lease's holder", "announced by", "client without answer"]
-    parts = [_text(_LEFT - 6, lane * _ROW + 15, text, end=True) for lane, text in enumerate(lanes)]
+    def lane(self, name: str) -> None:
+        """Begin the next lane."""
+        self._parts.append(_text(_LEFT - 6, len(self._lanes) * _ROW + 15, name, end=True))
+        self._lanes.append(name)
 
-    def bar(lane: int, from_s: float, to_s: float | None, colour: str, title: str) -> None:
-        parts.append(_bar(x(from_s), lane * _ROW + 4, max(x(to_s) - x(from_s), 1.0), 14, colour=colour, title=title))
+    def bar(self, from_s: float, to_s: float | None, colour: str, said: str, label: str = "") -> None:
+        """Draw into the lane begun last; `to_s` None: to the end."""
+        left, right, top = self._x(from_s), self._x(to_s), (len(self._lanes) - 1) * _ROW
+        title = f"{said} at {from_s - self._trial.struck_s:.3f} s"
+        self._parts.append(_bar(left, top + 4, max(right - left, 1.0), 14, colour=colour, title=title))
+        if label and right - left > 50:
+            self._parts.append(_text(left + 4, top + 15, label))
 
-    bar(0, trial.struck_s, trial.healed_s, "var(--bound)", f"{trial.lasted_s:.3f} s")
-    for tenure in trial.tenures:
-        lane = places.index((tenure.netns, tenure.space))
-        bar(lane + 1, tenure.start_s, tenure.end_s, _COLOURS[lane % 3], _span(trial, tenure.start_s, tenure.end_s))
-    for number, (at_s, holder, owner) in enumerate(trial.versions):
-        until_s = trial.versions[number + 1][0] if number + 1 < len(trial.versions) else None
-        title = f"holder {holder or 'nobody'}, owner {owner or 'nobody'} from {at_s - trial.struck_s:.3f} s"
-        bar(len(lanes) - 3, at_s, until_s, "var(--lease)" if holder else "var(--none)", title)
-        if holder and x(until_s) - x(at_s) > 50:
-            parts.append(_text(x(at_s) + 4, (len(lanes) - 3) * _ROW + 15, holder))
+    def svg(self) -> str:
+        """The drawing, with seconds after the strike below it."""
+        height = len(self._lanes) * _ROW + 26
+        axis = _axis(-_BEFORE_S, self._end_s - self._trial.struck_s, self._scale, height - 20)
+        return _svg(height, [axis, *self._parts])
+
+    def _x(self, at_s: float | None) -> float:
+        inside_s = min(max(self._end_s if at_s is None else at_s, self._begin_s), self._end_s)
+        return _LEFT + (inside_s - self._begin_s) * self._scale
+
+
+def _drawn(case: Case) -> str:
+    trial, drawing = case.trial, _Drawing(case)
+    drawing.lane("the fault")
+    drawing.bar(trial.struck_s, trial.healed_s, "var(--bound)", f"{trial.lasted_s:.3f} s")
+    for number, place in enumerate(sorted({(tenure.netns, tenure.space) for tenure in trial.tenures})):
+        drawing.lane(f"{place[0].removeprefix('pod-')} has it")
+        for tenure in trial.tenures:
+            if (tenure.netns, tenure.space) == place:
+                drawing.bar(tenure.start_s, tenure.end_s, _COLOURS[number % 3], _length(tenure))
+    drawing.lane("the Lease's holder")
+    ends = [*(at_s for at_s, _, _ in trial.versions[1:]), None]
+    for (at_s, holder, owner), until_s in zip(trial.versions, ends, strict=False):
+        said = f"holder {holder or 'nobody'}, owner {owner or 'nobody'}"
+        drawing.bar(at_s, until_s, "var(--lease)" if holder else "var(--none)", said, holder)
+    drawing.lane("announcements")
     for frame in trial.frames:
         if frame.gratuitous:
-            title = f"{frame.sender_mac} at {frame.time_s - trial.struck_s:.3f} s"
-            bar(len(lanes) - 2, frame.time_s, frame.time_s, "var(--ink)", title)
+            drawing.bar(frame.time_s, frame.time_s, "var(--ink)", frame.sender_mac)
+    drawing.lane("client without answer")
     for gap in trial.gaps:
-        to_s = gap.start_s + gap.most_s
-        bar(len(lanes) - 1, gap.start_s, to_s, "var(--bad)", f"{gap.most_s * 1000:.1f} ms")
-    height = len(lanes) * _ROW + 26
-    parts.append(_axis(-_BEFORE_S, end_s - trial.struck_s, scale, height - 20))
+        drawing.bar(gap.start_s, gap.start_s + gap.most_s, "var(--bad)", f"{gap.most_s * 1000:.1f} ms")
+    return drawing.svg()
+
+
+def _length(tenure: Tenure) -> str:
+    return "to the end" if tenure.end_s is None else f"{tenure.end_s - tenure.start_s:.3f} s"
+
+
+def _timeline(case: Case, *, is_open: bool) -> str:
     said = f" ({case.bad})" if case.bad else ""
     told = "".join(f"<li>{escape(line)}</li>" for line in case.strikes)
     listed = f"<details><summary>What was struck</summary><ol>{told}</ol></details>" if told else ""
     return (
-        f"<details{' open' if is_open else ''}><summary>{escape(trial.fault)}{escape(said)}</summary>"
-        f"{_svg(height, parts)}{listed}</details>"
+        f"<details{' open' if is_open else ''}><summary>{escape(case.trial.fault)}{escape(said)}</summary>"
+        f"{_drawn(case)}{listed}</details>"
     )
-
-
-def _span(trial: Trial, start_s: float, end_s: float | None) -> str:
-    until = "to the end" if end_s is None else f"to {end_s - trial.struck_s:.3f} s"
-    return f"from {start_s - trial.struck_s:.3f} s {until}"
 
 
 def _axis(begin_s: float, end_s: float, scale: float, top: float) -> str:
