@@ -20,7 +20,7 @@ from contract.names import ASSIGNMENT
 from controller import outgoing
 from controller.accept import Acceptor
 from controller.decide import LeaseAct, RoutePlan, access, assignment, plan_route, route_of
-from controller.errors import Conflict, Forbidden, ThreadEnded
+from controller.errors import Conflict, Forbidden, NotFound, ThreadEnded
 from controller.events import events_for
 from controller.expiry import Expiry
 from controller.gateways import class_status, gateway_status, plain
@@ -258,6 +258,8 @@ class Loop:
 
     def _failed(self, job: Job, done: Done, touched: Impact) -> None:
         error, held = done.error, self._held.get(job.ident)
+        if isinstance(error, NotFound) and job.ident[0] == "lease":
+            self._not_there(job)
         failures = held.failures + 1 if held is not None else 1
         if isinstance(error, Conflict):
             pause_s = STALE_S
@@ -270,6 +272,13 @@ class Loop:
                 self.journal.trouble(_subject(job.ident), f"{error}{advice}")
         if job.ident[0] != "event":
             self._held[job.ident] = _Held(monotonic() + pause_s, job.version, failures, touched)
+
+    def _not_there(self, job: Job) -> None:
+        """A Lease that was to be written is gone: a late answer may have brought it back here, unseen by any watch."""
+        _, space, name = job.ident
+        view = self.snap.leases.get((space, name))
+        if view is not None and view.version == job.version:
+            self._gone(LeaseView, (space, name), final=False)
 
     def _leaving(self, job: Job) -> bool:
         """Whether a write is into a namespace that is going away, where nothing may be made any more."""
