@@ -6,8 +6,9 @@
         proxy.set()                               # as if it were not there; what was held arrives, late
 
 It passes TLS on as it is, handshakes without delay. Connections that exist when it comes or goes are cut. What this
-process asks by its own cable never passes it. A process of its own (`python -m lab.proxy`) in `cp`; the way to it is an
-nftables redirection. Not promised: that each request is late by the same, where several are in one chunk.
+process asks by its own cable never passes it. A process of its own (`python -m lab.proxy`) in `cp`; the kernel sends
+it what is meant for the API server (`lab.redirect`). Not promised: that each request is late by the same, where several
+are in one chunk.
 """
 
 from __future__ import annotations
@@ -33,14 +34,6 @@ _CHUNK: Final = 1 << 16
 _HELLO, _CHANGE_CIPHER = 0x16, 0x14
 _FINISHED_BYTES: Final = 150
 """What ends a client's handshake is shorter; a request, or both together, is longer."""
-_REDIRECT = f"""
-table ip slow-api {{
-  chain in {{
-    type nat hook prerouting priority dstnat
-    iifname "eth0" ip daddr {ADDRESS} tcp dport {API_PORT} redirect to :{PORT}
-  }}
-}}
-"""
 
 
 class Proxy:
@@ -73,7 +66,7 @@ class Proxy:
         self._connection.settimeout(_ANSWER_S)
         self._answers = self._connection.makefile("rb")
         self.set()
-        _nft(_REDIRECT)
+        _redirect("add", ADDRESS, str(API_PORT), str(PORT))
         # who has a connection past the proxy is told at once, not when it is next used
         _in_cp("ss", "-K", "state", "established", "sport", "=", f":{API_PORT}")
         return self
@@ -83,7 +76,7 @@ class Proxy:
         self._connection.close()
         # first: what ends a connection must still be translated on its way to the client
         self._service.kill()
-        _nft("delete table ip slow-api")
+        _redirect("remove")
 
     def set(self, *, delay_s: float = 0.0, hold: bool = False, only: tuple[str, ...] = ()) -> None:
         """Say what it does from now on.
@@ -106,15 +99,15 @@ class Proxy:
             raise ServiceError(f"the proxy is gone:\n{self._service.tail()}")
 
 
-def _in_cp(*argv: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+def _in_cp(*argv: str) -> subprocess.CompletedProcess[str]:
     command = ["nsenter", f"--net=/run/netns/{NETNS}", "--", *argv]
-    return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
 
 
-def _nft(rules: str) -> None:
-    done = _in_cp("nft", "-f", "-", stdin=rules)
+def _redirect(*what: str) -> None:
+    done = _in_cp(sys.executable, "-m", "lab.redirect", *what)
     if done.returncode != 0:
-        raise CommandError(f"nft refused the way to the proxy: {done.stderr.strip()}; is the nftables package there?")
+        raise CommandError(f"the way to the proxy cannot be changed: {done.stderr.strip()}")
 
 
 # the process ---------------------------------------------------------------------------------------------------
