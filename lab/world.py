@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from lab.service import Service
 
 _KUBECTL_S = 60.0
-_PODS_MAY_BE_MADE_S = 20.0
+_PODS_MAY_BE_MADE_S = 60.0
 _READY_S = 20.0
 _LOOK_EVERY_S = 1.0
 _ELECTION = f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM_NAMESPACE}/leases/{ELECTION_LEASE}"

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.lab
 
-SOON_S = 10.0
+SOON_S = 30.0
 _numbers = itertools.count(1)
 CIDR = "gke.networking.io/cidr"
 EXTERNAL = "gke-persistent-regional-external-managed"

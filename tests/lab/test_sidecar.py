@@ -40,7 +40,7 @@ pytestmark = pytest.mark.lab
 ADDRESS, SECOND = "34.123.10.1/32", "34.123.10.2/32"
 ROUTE = "my-route"
 DURATION_S = 2
-SOON_S = 15.0
+SOON_S = 30.0
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
