@@ -129,6 +129,15 @@ class ControlPlane:
         log = f"its log: {self.api_server.log}\n{self.api_server.tail()}"
         raise ServiceError(f"kube-apiserver was not ready after {timeout_s:g} s ({said}); {log}")
 
+    def renew_clients(self) -> None:
+        """Start the controller manager and the scheduler anew.
+
+        Their watches ask an API server that was away more and more seldom, and go on so after its return.
+        """
+        for service in (self.controller_manager, self.scheduler):
+            service.kill()
+            service.start()
+
     def stop(self) -> None:
         """End everything at once: nothing of it is to be kept."""
         for service in reversed(self.services):

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 NETWORKS = ("default", "blue-network", "red-network")
 _numbers = itertools.count(1)
+_api_servers: dict[World, int] = {}
+"""The process id of each world's API server when its clients were last started."""
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +29,19 @@ def binaries() -> Binaries:
 def world(binaries: Binaries, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     state = tmp_path_factory.mktemp("world")
     with World(nodes=2, networks=NETWORKS, binaries=binaries, state=state) as world:
+        _api_servers[world] = world.control_plane.api_server.pid
         yield world
+        del _api_servers[world]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _eager_control_plane() -> Iterator[None]:
+    """A module that killed the API server leaves no hesitant controller manager to the next one."""
+    yield
+    for world, known in list(_api_servers.items()):
+        if (pid := world.control_plane.api_server.pid) != known:
+            world.control_plane.renew_clients()
+            _api_servers[world] = pid
 
 
 @pytest.fixture
