@@ -66,7 +66,7 @@ class Proxy:
         self._connection.settimeout(_ANSWER_S)
         self._answers = self._connection.makefile("rb")
         self.set()
-        _redirect("add", ADDRESS, str(API_PORT), str(PORT))
+        _redirect("add", "eth0", ADDRESS, str(API_PORT), str(PORT))
         # who has a connection past the proxy is told at once, not when it is next used
         _in_cp("ss", "-K", "state", "established", "sport", "=", f":{API_PORT}")
         return self

@@ -1,4 +1,4 @@
-"""`python -m lab.redirect add|remove IP PORT TO`: what comes in for IP:PORT goes to the port TO of this namespace.
+"""`python -m lab.redirect add|remove LINK IP PORT TO`: what comes in by LINK for IP:PORT goes to the port TO here.
 
 One nftables rule (ip, nat, prerouting) by the sidecar's own netlink messages, so that the lab needs no `nft` on the
 machine. The table is ``lab-redirect``; `remove` takes it away, whatever is in it.
@@ -22,9 +22,10 @@ _BATCH_BEGIN, _BATCH_END, _APPEND = 0x10, 0x11, 0x800
 _IPV4: Final = 2
 _PREROUTING, _BEFORE_FILTERS = 0, -100
 _NETWORK, _TRANSPORT = 1, 2
+_INPUT_NAME, _NAME_BYTES = 6, 16
 
 
-def add(address: str, port: int, to: int) -> None:
+def add(link: str, address: str, port: int, to: int) -> None:
     """Put the rule in place.
 
     Raises:
@@ -33,6 +34,7 @@ def add(address: str, port: int, to: int) -> None:
     hook = nested(4, number(1, _PREROUTING), attribute(2, struct.pack("!i", _BEFORE_FILTERS)))
     chain = text(1, TABLE) + text(3, _CHAIN) + hook + text(7, "nat")
     expressions = (
+        *(_expression("meta", number(1, 1), number(2, _INPUT_NAME)), _equal(link.encode().ljust(_NAME_BYTES, b"\0"))),
         *(_payload(_NETWORK, 9, 1), _equal(bytes([socket.IPPROTO_TCP]))),
         *(_payload(_NETWORK, 16, 4), _equal(socket.inet_aton(address))),
         *(_payload(_TRANSPORT, 2, 2), _equal(struct.pack("!H", port))),
@@ -83,6 +85,6 @@ def _equal(value: bytes) -> bytes:
 
 if __name__ == "__main__":
     if sys.argv[1] == "add":
-        add(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+        add(sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))
     else:
         remove()
