@@ -1,6 +1,6 @@
-"""The API server is away for minutes: when does the holder let go, and how soon after the return has it its address back?
+"""The API server is away for minutes: when does the holder let go, and how soon after its return is all well?
 
-holdfast lab run -- python benchmarks/outage.py [SECONDS]
+Run it as ``holdfast lab run -- python benchmarks/outage.py [SECONDS]``.
 """
 
 from __future__ import annotations
