@@ -33,9 +33,7 @@ def main() -> None:
     print(f"- away for {AWAY_S:g} s, Lease of {LEASE_S} s")
     print(f"- the holder let go {max(ends) - trial.struck_s:.2f} s after the API server was gone" if ends else "- kept")
     if starts:
-        print(
-            f"- the address was back {min(starts) - trial.healed_s:+.2f} s after the API server said it is ready"
-        )
+        print(f"- the address was back {min(starts) - trial.healed_s:+.2f} s after the API server said it is ready")
     print(f"- two holders: {len(trial.overlaps)} times; false frames: {len(trial.false)}; {trial.trouble or 'settled'}")
 
 
