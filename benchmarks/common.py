@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from contract.lease import LeaseView, decode_lease
+from lab.api import is_ready
 from lab.binaries import find
 from lab.ledger import PODS, Ledger
 from lab.world import World
@@ -52,14 +53,8 @@ def start_pods(made: World, ledger: Ledger, *pods: dict[str, Any]) -> dict[str, 
     """Start Pods and wait until they are Ready; {name: UID}."""
     for each in pods:
         made.api.create(f"/api/v1/namespaces/{NAMESPACE}/pods", each)
-    ledger.wait("the Pods are Ready", lambda: sum(map(ready, ledger.all(PODS, NAMESPACE))) == len(pods), 30)
+    ledger.wait("the Pods are Ready", lambda: sum(map(is_ready, ledger.all(PODS, NAMESPACE))) == len(pods), 30)
     return {each["metadata"]["name"]: each["metadata"]["uid"] for each in ledger.all(PODS, NAMESPACE)}
-
-
-def ready(body: dict[str, Any]) -> bool:
-    """Whether a Pod is Ready."""
-    conditions = body.get("status", {}).get("conditions", [])
-    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
 
 
 class LeaseWatch:

@@ -18,6 +18,7 @@ from cli.outcome import summary
 from cli.stage import Stage
 from cli.view import PodRow, Silent, Terminal, View
 from lab import closed
+from lab.api import is_ready
 from lab.binaries import find
 from lab.cli import prepare
 from lab.errors import LabError
@@ -76,14 +77,15 @@ def _view(ledger: Ledger, *, as_json: bool, plain: bool) -> View:
 
 
 def _row(ledger: Ledger, pod: dict[str, Any]) -> PodRow:
-    meta, status = pod["metadata"], pod.get("status", {})
-    ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", []))
+    meta = pod["metadata"]
     leases = [ledger.lease(f"{meta['namespace']}/{entry.lease}") for entry in assignment(pod).routes]
     held = [lease for lease in leases if lease is not None and lease.holder == meta["uid"]]
     names = {entry.lease: entry.addresses for entry in assignment(pod).routes}
     addresses = tuple(a.address.split("/")[0] for lease in held for a in names[lease.name])
     epoch = " ".join(str(lease.transitions) for lease in held)
-    return PodRow(f"{meta['namespace']}/{meta['name']}", pod["spec"].get("nodeName", ""), ready, addresses, epoch)
+    return PodRow(
+        f"{meta['namespace']}/{meta['name']}", pod["spec"].get("nodeName", ""), is_ready(pod), addresses, epoch
+    )
 
 
 # The story ------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cli.outcome import Outcome
+from lab.api import is_ready
 from lab.errors import LabError
 from lab.ledger import PODS, ROUTES, Evidence, Ledger, stages
 
@@ -68,7 +69,7 @@ class Stage:
 
         def right(uid: str) -> bool:
             pods = {pod["metadata"]["uid"]: pod for pod in self.ledger.all(PODS, self.namespace)}
-            if len(pods) != ready or without & pods.keys() or not all(is_ready(pod) for pod in pods.values()):
+            if len(pods) != ready or without & pods.keys() or not all(is_lasting(pod) for pod in pods.values()):
                 return False
             return uid in pods and pods[uid]["metadata"]["creationTimestamp"] == self.newest()
 
@@ -186,8 +187,6 @@ class Stage:
             self.view.outcome(outcome)
 
 
-def is_ready(pod: dict[str, Any]) -> bool:
-    """Whether a Pod's Ready condition is True and it is not being deleted."""
-    conditions = pod.get("status", {}).get("conditions", [])
-    ready = any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
-    return ready and "deletionTimestamp" not in pod["metadata"]
+def is_lasting(pod: dict[str, Any]) -> bool:
+    """Whether a Pod is Ready and to stay."""
+    return is_ready(pod) and "deletionTimestamp" not in pod["metadata"]

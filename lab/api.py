@@ -229,6 +229,12 @@ class Api:
         raise WaitTimeout(f"waited {timeout_s:g} s in vain for {what or path}; last seen at {path}: {seen}")
 
 
+def is_ready(body: Object | None) -> bool:
+    """Whether an object (a Pod, a Node, a route) has the condition Ready, and it is True; there may be none."""
+    conditions = (body or {}).get("status", {}).get("conditions") or []
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+
 def _left(deadline: float | None) -> float:
     return float("inf") if deadline is None else deadline - time.monotonic()
 

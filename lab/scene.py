@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from lab import judge
+from lab.api import is_ready
 from lab.errors import LabError, WaitTimeout
 from lab.ledger import LEASES, PODS, Ledger
 from lab.links import Links
@@ -318,7 +319,7 @@ class Scene:
 
     def _wait_ready(self) -> None:
         def all_ready(pods: list[dict[str, Any]]) -> bool:
-            return len(pods) == 2 and all(map(_is_ready, pods))
+            return len(pods) == 2 and all(map(is_ready, pods))
 
         self.world.api.wait(self._pod_path(), all_ready, READY_S, "both Pods to be Ready")
 
@@ -335,11 +336,6 @@ def _after(created: str) -> None:
 def _mac(pod: PodHandle) -> str:
     with Links(pod.netns) as links:
         return links.mac(INTERFACE)
-
-
-def _is_ready(body: dict[str, Any]) -> bool:
-    conditions = body.get("status", {}).get("conditions", [])
-    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
 
 
 _MANIFEST = """

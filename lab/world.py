@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from contract.names import ELECTION_LEASE, SYSTEM_NAMESPACE
 from lab import closed, controllers, install, pods
+from lab.api import is_ready
 from lab.client import Client
 from lab.control_plane import ControlPlane
 from lab.errors import AlreadyRunning, CommandError, LabError, WaitTimeout
@@ -130,7 +131,7 @@ class World:
         return node
 
     def _wait_node(self, node: NodeHandle) -> None:
-        self._wait((node.service,), f"/api/v1/nodes/{node.name}", _is_ready, f"{node.name} to be Ready")
+        self._wait((node.service,), f"/api/v1/nodes/{node.name}", is_ready, f"{node.name} to be Ready")
 
     def _wait(self, services: tuple[Service, ...], path: str, done: Callable[[Any], object], what: str) -> None:
         """Wait for what services are to bring about; one that has ended will not, and is told at once."""
@@ -236,11 +237,6 @@ class World:
         """Wait until the controller manager has made a namespace's `default` service account."""
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts/default"
         self.api.wait(path, bool, _PODS_MAY_BE_MADE_S, f"the service account default of namespace {namespace}")
-
-
-def _is_ready(body: dict[str, Any] | None) -> bool:
-    conditions = (body or {}).get("status", {}).get("conditions") or []
-    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
 
 
 def _has_holder(lease: dict[str, Any] | None) -> bool:
