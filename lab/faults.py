@@ -187,7 +187,8 @@ def _pause_successor(scene: Scene, _: Proxy | None) -> Callable[[], None]:
 
 
 def _pause_both(scene: Scene, _: Proxy | None) -> Callable[[], None]:
-    heals = [_pause(pod.sidecar_pid) for pod in scene.pods]
+    pids = [pod.sidecar_pid for pod in scene.pods]  # both are known before one is stopped: a strike is whole or none
+    heals = [_pause(pid) for pid in pids]
 
     def heal() -> None:
         for each in heals:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -219,7 +220,8 @@ def test_deployments_run_with_every_pod_on_the_wire(world, kube_namespace):
     addresses = {each.split("/")[0] for pod in pods for each in pod.addresses("eth0") if each.startswith("10.200.")}
     assert len(addresses) == len(pods) == 4
     for address in addresses:
-        subprocess.run(["ip", "netns", "exec", "client-default", "ping", "-qc1", "-W3", address], check=True)
+        inside = ["nsenter", "--net=/run/netns/client-default", "--"]
+        subprocess.run([*inside, sys.executable, "-m", "lab.ping", address], check=True)
 
 
 def test_what_a_node_is_not_told_to_do_is_refused(world, kube_namespace):
