@@ -33,6 +33,7 @@ from contract.names import ASSIGNMENT, CONTROLLER_ACCOUNT, SYSTEM_NAMESPACE, Han
 from lab.ledger import Ledger
 
 if TYPE_CHECKING:
+    from contract.lease import LeaseView
     from lab.api import Api
     from lab.world import World
 
@@ -51,7 +52,7 @@ def main() -> None:
         played = made.api.as_token(made.token(NAMESPACE, "default", ("played", uids["played"])))
         entry = RouteEntry("r", LEASE, Handover.EXCLUSIVE, (AddressEntry(f"{ADDRESS}/32", "eth1"),))
         note = {"metadata": {"annotations": {ASSIGNMENT: encode_assignment(Assignment((entry,)))}}}
-        body = writes.create("r", NAMESPACE, uids["real"], 10, holder=uids["played"])
+        body = writes.create("r", NAMESPACE, uids["real"], 10, addresses=(f"{ADDRESS}/32",), holder=uids["played"])
         controller.create(LEASES, body)
         controller.patch(f"/api/v1/namespaces/{NAMESPACE}/pods/real", note)
         bare, announced = [], []
@@ -78,11 +79,16 @@ def one_round(
     told = watch.arrival(answer["metadata"]["resourceVersion"])
     frame = made.witness.wait_frame(lambda f: f.gratuitous and f.sender_ip == ADDRESS, 10, since_s=began)
     view = until(ledger, LEASE, lambda lease: lease.holder == real and "announced" in lease.observed)
-    view = view_of(controller.patch(PATH, writes.name_owner(view, ghost, duration_s=10, lost=())))
+    view = view_of(controller.patch(PATH, owner_is(view, ghost)))
     played.patch(PATH, writes.prepare(view, ghost))
     view = until(ledger, LEASE, lambda lease: lease.holder == ghost)
-    controller.patch(PATH, writes.name_owner(view, real, duration_s=10, lost=()))
+    controller.patch(PATH, owner_is(view, real))
     return (told - began) * 1000, (frame.time_s - began) * 1000
+
+
+def owner_is(view: LeaseView, uid: str) -> writes.Patch:
+    """Name an owner, and change nothing else."""
+    return writes.name_owner(view, uid, duration_s=10, lost=(), addresses=view.addresses)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def main() -> None:
             address = f"{ADDRESS.rpartition('.')[0]}.{100 + number}/32"
             entry = RouteEntry(name, lease_name(name), Handover.EXCLUSIVE, (AddressEntry(address, "eth1"),))
             note = {"metadata": {"annotations": {ASSIGNMENT: encode_assignment(Assignment((entry,)))}}}
-            controller.create(LEASES, writes.create(name, NAMESPACE, uids[name], 60))
+            controller.create(LEASES, writes.create(name, NAMESPACE, uids[name], 60, addresses=(address,)))
             controller.patch(f"/api/v1/namespaces/{NAMESPACE}/pods/{name}", note)
         for name in names:
             until(ledger, lease_name(name), lambda lease: "announced" in lease.observed)

@@ -13,7 +13,7 @@ import msgspec
 
 from contract.decode import named_error
 from contract.errors import ContractError
-from contract.names import LOST, OBSERVED, OWNER, PREPARED, ROUTE_LABEL, lease_name
+from contract.names import ADDRESSES, LOST, OBSERVED, OWNER, PREPARED, ROUTE_LABEL, lease_name
 
 Patch = dict[str, Any]
 
@@ -28,6 +28,7 @@ class LeaseView(msgspec.Struct, frozen=True):
         prepared: UID of the Pod that is ready to take over, ``""`` for none.
         observed: the holder's report as text, ``""`` for none.
         lost: UIDs of Pods that let the Lease expire or left it untaken, and have not written to it since.
+        addresses: all that its holder may have, with their prefix lengths; no other address counts for it.
         duration_s: how long a holder holds without renewing.
         transitions: the epoch, greater by one for each new holder.
     """
@@ -41,6 +42,7 @@ class LeaseView(msgspec.Struct, frozen=True):
     prepared: str = ""
     observed: str = ""
     lost: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
     duration_s: int = 10
     transitions: int = 0
     renew_time: str = ""
@@ -104,13 +106,19 @@ def decode_lease(raw: bytes | dict[str, Any], where: str = "Lease") -> LeaseView
         owner=notes.get(OWNER, ""),
         prepared=notes.get(PREPARED, ""),
         observed=notes.get(OBSERVED, ""),
-        lost=tuple(uid for uid in notes.get(LOST, "").split(",") if uid),
+        lost=listed(notes.get(LOST, "")),
+        addresses=listed(notes.get(ADDRESSES, "")),
         duration_s=duration_s,
         transitions=spec.lease_transitions or 0,
         renew_time=spec.renew_time or "",
         route=meta.labels.get(ROUTE_LABEL, ""),
         deleting=meta.deletion_timestamp is not None,
     )
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """Read an annotation that is a list: its items, comma separated."""
+    return tuple(each for each in text.split(",") if each)
 
 
 def micro_time(now: dt.datetime) -> str:
@@ -188,7 +196,16 @@ def explain(view: LeaseView, observed: str) -> Patch:
 # The controller's writes ---------------------------------------------------------------------------------------
 
 
-def create(route: str, namespace: str, owner: str, duration_s: int, *, holder: str = "", transitions: int = 0) -> Patch:
+def create(
+    route: str,
+    namespace: str,
+    owner: str,
+    duration_s: int,
+    *,
+    addresses: tuple[str, ...],
+    holder: str = "",
+    transitions: int = 0,
+) -> Patch:
     """Make a route's Lease; with `holder` it is made as held, so that what another may still hold runs out first."""
     spec: dict[str, Any] = {"leaseDurationSeconds": duration_s, "leaseTransitions": transitions}
     if holder:
@@ -198,22 +215,24 @@ def create(route: str, namespace: str, owner: str, duration_s: int, *, holder: s
         "namespace": namespace,
         # a label's value is at most 63 characters; a longer route name is told from the Lease's own name
         "labels": {ROUTE_LABEL: route if len(route) <= 63 else ""},
-        "annotations": {OWNER: owner},
+        "annotations": {OWNER: owner, ADDRESSES: ",".join(addresses)},
     }
     return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
 
 
-def name_owner(view: LeaseView, owner: str, *, duration_s: int, lost: tuple[str, ...]) -> Patch:
-    """Say who shall hold, how long without renewing, and who is lost; a new owner must prepare anew."""
+def name_owner(
+    view: LeaseView, owner: str, *, duration_s: int, lost: tuple[str, ...], addresses: tuple[str, ...]
+) -> Patch:
+    """Say who shall hold which addresses, how long without renewing, and who is lost; a new owner must prepare anew."""
     prepared = view.prepared if view.prepared == owner and owner not in view.lost else ""
     if owner == view.owner:
         prepared = "" if view.prepared in view.lost else view.prepared
-    notes = {OWNER: owner, PREPARED: prepared, LOST: ",".join(lost)}
+    notes = {OWNER: owner, PREPARED: prepared, LOST: ",".join(lost), ADDRESSES: ",".join(addresses)}
     return _patch(view, spec={"leaseDurationSeconds": duration_s}, notes=notes)
 
 
-def free(view: LeaseView, owner: str, *, duration_s: int, lost: tuple[str, ...]) -> Patch:
+def free(view: LeaseView, owner: str, *, duration_s: int, lost: tuple[str, ...], addresses: tuple[str, ...]) -> Patch:
     """Take an expired Lease from its holder and name the next owner, in one write for that version only."""
     prepared = view.prepared if view.prepared == owner else ""
-    notes = {OWNER: owner, PREPARED: prepared, OBSERVED: "", LOST: ",".join(lost)}
+    notes = {OWNER: owner, PREPARED: prepared, OBSERVED: "", LOST: ",".join(lost), ADDRESSES: ",".join(addresses)}
     return _patch(view, spec={"holderIdentity": "", "leaseDurationSeconds": duration_s}, notes=notes)

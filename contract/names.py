@@ -18,6 +18,7 @@ OWNER: Final = PREFIX + "owner"
 PREPARED: Final = PREFIX + "prepared"
 OBSERVED: Final = PREFIX + "observed"
 LOST: Final = PREFIX + "lost"
+ADDRESSES: Final = PREFIX + "addresses"
 ROUTE_LABEL: Final = PREFIX + "route"
 
 CONTROLLER_NAME: Final = "holdfast.dev/persistent-ip-controller"

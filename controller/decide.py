@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from contract import lease as writes
 from contract.assignment import AddressEntry, Assignment, RouteEntry, encode_assignment
 from contract.names import ASSIGNMENT, lease_name
@@ -22,7 +24,7 @@ from controller.conditions import Scene, differs, route_status
 from controller.elect import Candidate, Verdict, judge, winner
 from controller.expiry import life_sign, vacancy_sign
 from controller.gateways import class_status, gateway_status
-from controller.snapshot import Snapshot, entry_on, lease_key, report_of
+from controller.snapshot import Snapshot, entry_on, lease_key, named, report_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,13 +51,20 @@ class LeaseAct(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LeaseWrite:
-    """One write to a route's Lease; `view` is the version it is made for, `why` the sentence for the log."""
+    """One write to a route's Lease.
+
+    Attributes:
+        view: the version it is made for; None: there is none yet.
+        why: the sentence for the log.
+        addresses: what the Lease names by it.
+    """
 
     act: LeaseAct
     key: Key
     view: LeaseView | None
     body: Patch
     why: str
+    addresses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +236,7 @@ def _lease_write(
 ) -> LeaseWrite | None:
     view = snap.lease_of(route.key)
     if view is None:
-        return _create(snap, route, owner, acceptance.duration_s)
+        return _create(snap, route, owner, acceptance.duration_s, acceptance.granted)
     duration_s = acceptance.duration_s
     if view.holder and report_of(view) is None:
         # until the holder says which duration it counts with, it may be the present one
@@ -237,38 +246,55 @@ def _lease_write(
         why = (
             f"{_pod(snap, view.holder)} gave no sign of life for {view.duration_s} s and the guard time; next is {name}"
         )
-        return LeaseWrite(LeaseAct.FREE, key, view, writes.free(view, owner, duration_s=duration_s, lost=lost), why)
-    if (owner, duration_s, lost) == (view.owner, view.duration_s, view.lost):
+        addresses = acceptance.granted
+        body = writes.free(view, owner, duration_s=duration_s, lost=lost, addresses=addresses)
+        return LeaseWrite(LeaseAct.FREE, key, view, body, why, addresses)
+    addresses = _named(view, acceptance.granted)
+    new = msgspec.structs.replace(view, owner=owner, duration_s=duration_s, lost=lost, addresses=addresses)
+    if new == view and key not in snap.under_way:  # a write of which the outcome is not known is settled by another
         return None
-    body = writes.name_owner(view, owner, duration_s=duration_s, lost=lost)
-    return LeaseWrite(LeaseAct.NAME_OWNER, key, view, body, _why(snap, view, owner, duration_s, lost))
+    body = writes.name_owner(view, owner, duration_s=duration_s, lost=lost, addresses=addresses)
+    return LeaseWrite(LeaseAct.NAME_OWNER, key, view, body, _why(snap, view, new), addresses)
 
 
-def _why(snap: Snapshot, view: LeaseView, owner: str, duration_s: int, lost: tuple[str, ...]) -> str:
+def _named(view: LeaseView, granted: tuple[str, ...]) -> tuple[str, ...]:
+    """What a Lease is to name: what is granted, and what a holder that has not reported yet may have added."""
+    if not view.holder or report_of(view) is not None:
+        return granted
+    return tuple(dict.fromkeys((*view.addresses, *granted)))
+
+
+def _why(snap: Snapshot, old: LeaseView, new: LeaseView) -> str:
     said = []
-    if owner != view.owner:
-        said.append(f"{_pod(snap, owner)} is to hold it, after {_pod(snap, view.owner)}")
-    if duration_s != view.duration_s:
-        said.append(f"it lasts {duration_s} s instead of {view.duration_s} s")
-    said += [f"{_pod(snap, uid)} is lost: it left the Lease alone" for uid in lost if uid not in view.lost]
-    said += [f"{_pod(snap, uid)} is no longer lost" for uid in view.lost if uid not in lost]
-    return "; ".join(said)
+    if new.addresses != old.addresses:
+        said.append(f"it is for {', '.join(new.addresses) or 'no address'}, after {', '.join(old.addresses) or 'none'}")
+    if new.owner != old.owner:
+        said.append(f"{_pod(snap, new.owner)} is to hold it, after {_pod(snap, old.owner)}")
+    if new.duration_s != old.duration_s:
+        said.append(f"it lasts {new.duration_s} s instead of {old.duration_s} s")
+    said += [f"{_pod(snap, uid)} is lost: it left the Lease alone" for uid in new.lost if uid not in old.lost]
+    said += [f"{_pod(snap, uid)} is no longer lost" for uid in old.lost if uid not in new.lost]
+    return "; ".join(said) or "written once more, since what became of an earlier write is not known"
 
 
-def _create(snap: Snapshot, route: Route, owner: str, duration_s: int) -> LeaseWrite:
+def _create(snap: Snapshot, route: Route, owner: str, duration_s: int, granted: tuple[str, ...] = ()) -> LeaseWrite:
     """Make a Lease: fresh, or, where one vanished that may have been held, as held, so that it runs out first."""
     key = lease_key(route.key)
     holder, transitions = _before(snap, route)
     name = _pod(snap, owner)
+    addresses = granted
     if holder:
         duration_s = max(duration_s, _counted_before(snap, key))
+        addresses = tuple(dict.fromkeys((*granted, *_named_before(snap, route))))
         why = (
             f"its Lease vanished: made again as held by {_pod(snap, holder)}, so that it runs out first; next is {name}"
         )
     else:
         why = f"{name} is to hold it"
-    body = writes.create(route.name, key[0], owner, duration_s, holder=holder, transitions=transitions)
-    return LeaseWrite(LeaseAct.CREATE, key, None, body, why)
+    body = writes.create(
+        route.name, key[0], owner, duration_s, addresses=addresses, holder=holder, transitions=transitions
+    )
+    return LeaseWrite(LeaseAct.CREATE, key, None, body, why, addresses)
 
 
 def _before(snap: Snapshot, route: Route) -> tuple[str, int]:
@@ -281,6 +307,16 @@ def _before(snap: Snapshot, route: Route) -> tuple[str, int]:
     if not known and not carriers:
         return "", 0
     return _GONE, max((each.epoch for each in known), default=0) + 1
+
+
+def _named_before(snap: Snapshot, route: Route) -> list[str]:
+    """What the holder of a vanished Lease may have, as far as anything says so."""
+    key = lease_key(route.key)
+    gone = snap.vanished.get(key)
+    entries = [entry_on(pod, key[1]) for pod in snap.candidates(route.key)]
+    found = {address.address for entry in entries if entry is not None for address in entry.addresses}
+    found.update(each.address for each in route.status.addresses)
+    return sorted(found | (named(gone.view) if gone is not None else frozenset()))
 
 
 def _counted_before(snap: Snapshot, key: Key) -> int:
@@ -306,12 +342,13 @@ def _let_go(key: Key, view: LeaseView | None, snap: Snapshot, why: str, *, settl
         return LeaseWrite(LeaseAct.DELETE, where, view, body, f"{why} and nobody holds it")
     lost = _lost(snap, view)
     if view.holder and life_sign(view) in snap.expired:
-        body = writes.free(view, "", duration_s=view.duration_s, lost=lost)
+        body = writes.free(view, "", duration_s=view.duration_s, lost=lost, addresses=())
         return LeaseWrite(LeaseAct.FREE, where, view, body, f"{_pod(snap, view.holder)} gave no sign of life; {why}")
-    if not view.owner:
+    addresses = _named(view, ())
+    if not view.owner and addresses == view.addresses and where not in snap.under_way:
         return None
-    body = writes.name_owner(view, "", duration_s=view.duration_s, lost=lost)
-    return LeaseWrite(LeaseAct.NAME_OWNER, where, view, body, f"nobody is to hold it: {why}")
+    body = writes.name_owner(view, "", duration_s=view.duration_s, lost=lost, addresses=addresses)
+    return LeaseWrite(LeaseAct.NAME_OWNER, where, view, body, f"nobody is to hold it: {why}", addresses)
 
 
 def _pod(snap: Snapshot, uid: str) -> str:

@@ -86,8 +86,6 @@ def _of_pod(snap: Snapshot, key: Key) -> Impact:
         view = snap.leases[lease]
         if uid in (view.owner, view.holder, *view.lost) and (found := route_of(snap, lease)) is not None:
             routes.add(found)
-            # until the holder reports, its annotation is one of the things that say what it may have
-            routes |= _claiming(snap, lease) if lease in snap.silent else set()
     return Impact(routes, {key})
 
 
@@ -98,7 +96,7 @@ def _of_lease(snap: Snapshot, key: Key) -> Impact:
 
 
 def _claiming(snap: Snapshot, lease: Key) -> set[Key]:
-    """The routes that claim what a Lease's holder may have."""
+    """The routes that claim what whoever holds a Lease may have."""
     found: set[Key] = set()
     for address in snap.may_be_on(lease):
         found |= snap.claimants.get(address, set())

@@ -20,7 +20,7 @@ from contract.names import ASSIGNMENT
 from controller import outgoing
 from controller.accept import Acceptor
 from controller.decide import LeaseAct, RoutePlan, access, assignment, plan_route, route_of
-from controller.errors import Conflict, Forbidden, NotFound, ThreadEnded
+from controller.errors import Conflict, Forbidden, NotFound, ThreadEnded, Unreachable
 from controller.events import events_for
 from controller.expiry import Expiry
 from controller.gateways import class_status, gateway_status, plain
@@ -212,7 +212,7 @@ class Loop:
         self._touch(kind, key)
 
     def _touch(self, kind: type[Any], key: Key) -> None:
-        if kind is LeaseView or kind is Pod:
+        if kind is LeaseView:
             self._dirty.routes |= self._waiting
         self._dirty.add(impact(self.snap, kind, key))
 
@@ -230,6 +230,9 @@ class Loop:
         touched = self._busy.pop(job.ident, None) or Impact()
         self._urgent.discard(job.ident)
         self._dirty.add(touched)
+        if job.ident[0] == "lease" and not isinstance(done.error, Unreachable) and done.answer is None:
+            self.snap.note_refused(job.ident[1:])
+            self._dirty.routes |= self._waiting
         if done.error is not None:
             self._failed(job, done, touched)
             return
@@ -354,8 +357,12 @@ class Loop:
     def _write_leases(self, routes: set[Key]) -> None:
         for key in routes:
             plan = self._plans.get(key)
-            if plan is not None and plan.lease is not None:
-                self._send(outgoing.lease_job(plan.lease, key), Impact({key}))
+            if plan is None or plan.lease is None:
+                continue
+            write = plan.lease
+            if self._send(outgoing.lease_job(write, key), Impact({key})) and write.view is not None:
+                # (one that is not made yet gives nobody anything before it has been seen and entries are written)
+                self.snap.note_sent(write.key, write.view.version, write.addresses)
 
     def _write_pods(self, keys: set[Key]) -> None:
         for key in keys:

@@ -48,6 +48,14 @@ class Vanished:
     final: bool
 
 
+@dataclass(frozen=True, slots=True)
+class UnderWay:
+    """A write to a Lease that may be applied yet: for which version, and which addresses it names."""
+
+    version: str
+    addresses: frozenset[str]
+
+
 def is_route_lease(view: LeaseView) -> bool:
     """Whether a Lease is, by its name, one of a route; other programs' Leases and nodes' heartbeats are not."""
     return view.name.startswith(_LEASE_PREFIX) and view.namespace != _NODE_LEASES
@@ -71,6 +79,12 @@ def report_of(view: LeaseView) -> Report | None:
         return decode_report(view.observed, view.where)
     except ContractError:
         return None
+
+
+def named(view: LeaseView) -> frozenset[str]:
+    """The addresses that a Lease names, and those that are still in its holder's report."""
+    report = report_of(view) if view.holder else None
+    return frozenset(view.addresses).union(each.address for each in (report.addresses if report else ()))
 
 
 def entry_on(pod: Pod, lease: str) -> RouteEntry | None:
@@ -102,7 +116,7 @@ class Snapshot:
         self.pods: dict[Key, Pod] = {}
         self.leases: dict[Key, LeaseView] = {}
         self.vanished: dict[Key, Vanished] = {}
-        self.remembered: dict[Key, frozenset[str]] = {}
+        self.under_way: dict[Key, UnderWay] = {}
         self.expired: frozenset[Sign] = frozenset()
         self.untaken: frozenset[Sign] = frozenset()
         # indexes
@@ -116,8 +130,7 @@ class Snapshot:
         self.routes_of_gateway: dict[Key, set[Key]] = defaultdict(set)
         self.gateways_of_class: dict[str, set[Key]] = defaultdict(set)
         self.claimants: dict[str, set[Key]] = defaultdict(set)
-        self.shown_by: dict[str, set[Key]] = defaultdict(set)
-        self.silent: set[Key] = set()
+        self.named_by: dict[str, set[Key]] = defaultdict(set)
 
     @classmethod
     def of(cls, *objects: Object | LeaseView) -> Snapshot:
@@ -153,6 +166,7 @@ class Snapshot:
         """An object is no more; nothing happens where it was not known."""
         if kind is LeaseView:
             self._drop_lease(key)
+            self.under_way.pop(key, None)  # every write to it names its UID
         elif kind is Pod:
             self._drop_pod(key)
         elif kind is Route:
@@ -173,32 +187,34 @@ class Snapshot:
         if view is not None:
             self.vanished[key] = Vanished(view, final)
 
+    def note_sent(self, key: Key, version: str, addresses: Iterable[str]) -> None:
+        """A write to a Lease is on its way: what it names counts as named until its outcome is known."""
+        self.under_way[key] = UnderWay(version, frozenset(addresses))
+
+    def note_refused(self, key: Key) -> None:
+        """The write that was on its way was certainly not applied."""
+        self.under_way.pop(key, None)
+
     def _put_lease(self, view: LeaseView) -> None:
         key = (view.namespace, view.name)
         self._drop_lease(key)
         self.leases[key] = view
         self.leases_in[view.namespace].add(key)
-        report = report_of(view)
-        if not view.holder or report is not None:
-            self.vanished.pop(key, None)
-            self.remembered.pop(key, None)
-        if not view.holder:
-            return
-        if report is None:
-            self.silent.add(key)
-            return
-        for each in report.addresses:
-            self.shown_by[each.address].add(key)
+        self.vanished.pop(key, None)
+        sent = self.under_way.get(key)
+        if sent is not None and view.version != sent.version:
+            # whether it was this write or another that made a new version: for the old one none can be applied any more
+            del self.under_way[key]
+        for address in named(view):
+            self.named_by[address].add(key)
 
     def _drop_lease(self, key: Key) -> None:
         old = self.leases.pop(key, None)
         if old is None:
             return
         _discard(self.leases_in, key[0], key)
-        self.silent.discard(key)
-        if (report := report_of(old)) is not None:
-            for each in report.addresses:
-                _discard(self.shown_by, each.address, key)
+        for address in named(old):
+            _discard(self.named_by, address, key)
 
     def _put_pod(self, pod: Pod) -> None:
         self._drop_pod(pod.key)
@@ -243,9 +259,6 @@ class Snapshot:
         old = self.routes.get(key)
         if old is None:
             return
-        if (lease := lease_key(key)) in self.silent:
-            # what its holder may have stays known although the route, and then the Pod's entry, say so no longer
-            self.remembered[lease] = self.may_be_on(lease)
         del self.routes[key]
         self.matched.pop(key, None)
         _discard(self.routes_in, key[0], key)
@@ -278,37 +291,22 @@ class Snapshot:
         return self.leases.get(lease_key(route))
 
     def may_be_on(self, key: Key) -> frozenset[str]:
-        """The addresses that the holder of a Lease may have configured now.
+        """The addresses that whoever holds a Lease, now or by its next write, may have configured.
 
-        A free Lease has none, a reporting one those of its report. A holder that has not reported may have what its
-        assignment, its route and the route's status name, and what the Lease showed before it vanished and was made
-        again; of a Pod and a route that are both gone nothing is known.
+        Those that it names, those that its holder still reports, and those that a write under way may give it. A Lease
+        that was deleted while it was held stands for what it named until it is made again.
         """
-        view, gone = self.leases.get(key), self.vanished.get(key)
-        if view is None and gone is not None and gone.final:
+        view, gone, sent = self.leases.get(key), self.vanished.get(key), self.under_way.get(key)
+        if view is None and gone is not None and gone.final and gone.view.holder:
             # one that went while it was not looked at was most likely freed before, and by another replica
             view = gone.view
-        if view is None or not view.holder:
-            return frozenset()
-        report, found = report_of(view), set[str]()
-        if report is not None:
-            return frozenset(each.address for each in report.addresses)
-        found.update(self.remembered.get(key, ()))
-        if gone is not None and (last := report_of(gone.view)) is not None:
-            found.update(each.address for each in last.addresses)
-        pod = self.pod_by_uid.get(view.holder)
-        if pod is not None and (entry := entry_on(pod, view.name)) is not None:
-            found.update(each.address for each in entry.addresses)
-        route = self.routes.get(self.route_of_lease.get(key, ("", "")))
-        if route is not None:
-            found.update(canonical(each) for each in route.spec.addresses)
-            found.update(each.address for each in route.status.addresses)
-        return frozenset(found)
+        found = named(view) if view is not None else frozenset[str]()
+        return found if sent is None else found | sent.addresses
 
     def others_with(self, address: str, route: Key) -> list[Key]:
         """The Leases, but for the route's own, whose holders may have an address configured now."""
         mine = lease_key(route)
-        asked: Iterable[Key] = self.shown_by.get(address, set()) | self.silent | self.vanished.keys()
+        asked: Iterable[Key] = self.named_by.get(address, set()) | self.vanished.keys() | self.under_way.keys()
         return sorted(key for key in asked if key != mine and address in self.may_be_on(key))
 
 

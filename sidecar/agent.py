@@ -133,7 +133,7 @@ class Agent:
     def _remove_strays(self) -> None:
         known: set[str] = set()
         for route in self._routes.values():
-            known |= route.state.present | route.state.wanted
+            known |= route.state.present | route.state.named
         if strays := self._placement.placed.keys() - known:
             self._journal.tell("clean-up", f"{', '.join(sorted(strays))} was left by an earlier run and is removed")
             self._tasks.create_task(self._remove(frozenset(strays)))

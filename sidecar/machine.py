@@ -14,8 +14,11 @@ only a renewal, which makes the write's version an old one, gives a new base.
 *The kernel keeps the deadline.* `Configure` carries the deadline as an absolute time; fence first, address second.
 So it does not matter when, after which pause, an action is carried out.
 
+*Which addresses.* Those that the entry and the Lease both name, and no other: the Lease says what its holder may have,
+and two Leases never name one address. An entry alone, which may be old, gives no right.
+
 *What others may know.* The report names every address that stands or may stand soon, and the duration that the deadline
-in the kernel was counted with; a Lease that says nothing may stand for anything.
+in the kernel was counted with; a Lease that says nothing may stand for anything that it names.
 
 *One thing at a time.* At most one action is in flight, kernel call or Lease write; its result is the only event
 that lets the next one start. An event that answers nothing in flight is `IllegalEvent` and changes nothing.
@@ -33,6 +36,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
+from contract.assignment import RouteEntry
 from contract.errors import ContractError
 from contract.report import AddressReport, AddressState, Fence, Report, decode_report, encode_report
 from sidecar.events import (
@@ -66,7 +70,6 @@ from sidecar.events import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from contract.assignment import RouteEntry
     from contract.lease import LeaseView
 
 RENEW_FRACTION: Final = 3
@@ -153,9 +156,14 @@ class State:
         return None if self.base_s is None else self.base_s + self.duration_s
 
     @property
-    def wanted(self) -> frozenset[str]:
+    def named(self) -> frozenset[str]:
         """The addresses of the entry."""
         return frozenset(a.address for a in self.entry.addresses) if self.entry else frozenset()
+
+    @property
+    def wanted(self) -> frozenset[str]:
+        """Those of them that the Lease is for: what may be configured while this Pod holds it."""
+        return self.named & frozenset(self.lease.addresses) if self.lease else frozenset()
 
     @property
     def successor(self) -> str:
@@ -171,7 +179,7 @@ class State:
         soon = tuple(
             AddressReport(each.address, each.interface or "", AddressState.FAILED, "not configured yet")
             for each in (self.entry.addresses if self.entry else ())
-            if each.address not in said
+            if each.address in self.wanted - said
         )
         still = tuple(
             AddressReport(address, "", AddressState.CONFIGURED, "not removed yet")
@@ -351,7 +359,11 @@ def _show_due(s: State, now: float) -> bool:
 def _configure(s: State, _now: float) -> InFlight:
     assert s.entry is not None  # noqa: S101 - without an entry the phase is LEAVING
     assert s.deadline_s is not None  # noqa: S101 - the row's condition
-    return Configure(s.entry, s.deadline_s)
+    entry = s.entry
+    if s.wanted != s.named:
+        allowed = tuple(each for each in entry.addresses if each.address in s.wanted)
+        entry = RouteEntry(entry.route, entry.lease, entry.handover, allowed)
+    return Configure(entry, s.deadline_s)
 
 
 _READ = Row(
@@ -536,7 +548,10 @@ def _note_lease(s: State, view: LeaseView | None) -> State:
     if s.lease is not None and older(view, s.lease):
         return s
     reread = s.reread and (s.lease is None or not older(s.lease, view))
-    return replace(s, lease=view, reread=reread, duration_s=min(s.duration_s, view.duration_s))
+    same = s.lease is not None and s.lease.addresses == view.addresses
+    configure_at_s = s.configure_at_s if same else 0.0
+    duration_s = min(s.duration_s, view.duration_s)
+    return replace(s, lease=view, reread=reread, duration_s=duration_s, configure_at_s=configure_at_s)
 
 
 def older(a: LeaseView, b: LeaseView) -> bool:

@@ -465,7 +465,7 @@ def _watched(api: Api, collection: str, name: str) -> dict[str, Any]:
 @pytest.mark.usefixtures("quiet")
 def test_a_sidecar_watches_its_pod_and_its_leases(granted: str, sidecar: Api, controller: Api) -> None:
     leases = f"/apis/coordination.k8s.io/v1/namespaces/{granted}/leases"
-    controller.create(leases, contract_lease.create("r", granted, "", 10))
+    controller.create(leases, contract_lease.create("r", granted, "", 10, addresses=()))
     assert _watched(sidecar, f"/api/v1/namespaces/{granted}/pods", "a")["object"]["metadata"]["name"] == "a"
     assert _watched(sidecar, leases, "holdfast-r")["object"]["metadata"]["name"] == "holdfast-r"
     assert sidecar.get(f"{leases}/holdfast-r")["kind"] == "Lease"

@@ -16,7 +16,7 @@ import pytest
 
 from contract import lease as contract_lease
 from contract.lease import LeaseView, decode_lease
-from contract.names import ASSIGNMENT, CONTROLLER_ACCOUNT, ELECTION_LEASE, LOST, OBSERVED, OWNER, PREPARED
+from contract.names import ADDRESSES, ASSIGNMENT, CONTROLLER_ACCOUNT, ELECTION_LEASE, LOST, OBSERVED, OWNER, PREPARED
 from contract.names import SYSTEM_NAMESPACE as SYSTEM
 from lab.errors import ApiError
 
@@ -32,6 +32,7 @@ NOW = dt.datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=dt.UTC)
 DEADLINE_S = 30.0
 REPORT = '{"v":1,"fence":"deadline","addresses":[]}'
 ROUTE = "r"
+NAMED = ("192.0.2.1/32", "192.0.2.2/32")
 HELD_BY_A = {"holder": "a", "owner": "a"}
 ASSIGNED = {"metadata": {"annotations": {ASSIGNMENT: '{"v":1,"routes":[]}'}}}
 
@@ -121,7 +122,9 @@ def _stage(
 ) -> LeaseView:
     """Bring a Lease into a state by nothing but allowed writes."""
     uid = cast.uids
-    made = contract_lease.create(ROUTE, cast.namespace, uid[owner], 10, holder=uid[holder], transitions=5)
+    made = contract_lease.create(
+        ROUTE, cast.namespace, uid[owner], 10, addresses=NAMED, holder=uid[holder], transitions=5
+    )
     made["metadata"]["annotations"][LOST] = ",".join(uid[each] for each in lost)
     view = decode_lease(cast.apis["controller"].create(cast.leases, made))
     if prepared:
@@ -253,42 +256,70 @@ ALLOWED = (
         "name another owner, who must prepare anew",
         {"holder": "a", "owner": "b", "prepared": "b", "observed": REPORT},
         "controller",
-        lambda v, u: contract_lease.name_owner(v, u["c"], duration_s=2, lost=()),
+        lambda v, u: contract_lease.name_owner(v, u["c"], duration_s=2, lost=(), addresses=v.addresses),
         (("holder", "a"), ("owner", "c"), ("prepared", ""), ("observed", REPORT), ("duration_s", 2)),
     ),
     Row(
         "name no owner",
         HELD_BY_A,
         "controller",
-        lambda v, _u: contract_lease.name_owner(v, "", duration_s=10, lost=()),
+        lambda v, _u: contract_lease.name_owner(v, "", duration_s=10, lost=(), addresses=v.addresses),
         (("holder", "a"), ("owner", "")),
     ),
     Row(
         "find a lost Pod again",
         {"holder": "a", "owner": "a", "lost": "b", "prepared": "b"},
         "controller",
-        lambda v, u: contract_lease.name_owner(v, u["a"], duration_s=10, lost=()),
+        lambda v, u: contract_lease.name_owner(v, u["a"], duration_s=10, lost=(), addresses=v.addresses),
         (("prepared", ""), ("lost", ())),
     ),
     Row(
         "change the duration alone",
         {"holder": "a", "owner": "b", "prepared": "b"},
         "controller",
-        lambda v, u: contract_lease.name_owner(v, u["b"], duration_s=60, lost=()),
+        lambda v, u: contract_lease.name_owner(v, u["b"], duration_s=60, lost=(), addresses=v.addresses),
         (("prepared", "b"), ("owner", "b"), ("duration_s", 60)),
+    ),
+    Row(
+        "name one address more under a holder without a report",
+        HELD_BY_A,
+        "controller",
+        lambda v, u: contract_lease.name_owner(v, u["a"], duration_s=10, lost=(), addresses=(*NAMED, "192.0.2.9/32")),
+        (("addresses", (*NAMED, "192.0.2.9/32")),),
+    ),
+    Row(
+        "name one address less when the holder has reported",
+        HELD_BY_A | {"observed": REPORT},
+        "controller",
+        lambda v, u: contract_lease.name_owner(v, u["a"], duration_s=10, lost=(), addresses=NAMED[:1]),
+        (("addresses", NAMED[:1]),),
+    ),
+    Row(
+        "name none when the Lease is free",
+        {"owner": "a"},
+        "controller",
+        lambda v, _u: contract_lease.name_owner(v, "", duration_s=10, lost=(), addresses=()),
+        (("addresses", ()),),
+    ),
+    Row(
+        "free, and name others",
+        HELD_BY_A,
+        "controller",
+        lambda v, u: contract_lease.free(v, u["b"], duration_s=10, lost=(), addresses=("192.0.2.9/32",)),
+        (("holder", ""), ("addresses", ("192.0.2.9/32",))),
     ),
     Row(
         "free, with the prepared Pod as the next owner",
         {"holder": "a", "owner": "b", "prepared": "b", "observed": REPORT},
         "controller",
-        lambda v, u: contract_lease.free(v, u["b"], duration_s=10, lost=(u["a"],)),
+        lambda v, u: contract_lease.free(v, u["b"], duration_s=10, lost=(u["a"],), addresses=v.addresses),
         (("holder", ""), ("owner", "b"), ("prepared", "b"), ("observed", ""), ("transitions", 5), ("lost", ("a",))),
     ),
     Row(
         "free, with another owner",
         {"holder": "a", "owner": "a", "observed": REPORT},
         "controller",
-        lambda v, u: contract_lease.free(v, u["c"], duration_s=10, lost=(u["a"],)),
+        lambda v, u: contract_lease.free(v, u["c"], duration_s=10, lost=(u["a"],), addresses=v.addresses),
         (("holder", ""), ("owner", "c"), ("prepared", "")),
     ),
 )
@@ -296,7 +327,7 @@ ALLOWED = (
 
 def _seen(value: Any, uids: dict[str, str]) -> Any:
     if isinstance(value, tuple):
-        return tuple(uids[each] for each in value)
+        return tuple(uids.get(each, each) for each in value)
     return uids.get(value, value) if isinstance(value, str) else value
 
 
@@ -315,7 +346,8 @@ def _spec(**fields: Any) -> Any:
 
 
 def _notes(**fields: Any) -> Any:
-    names = {"owner": OWNER, "prepared": PREPARED, "observed": OBSERVED, "lost": LOST, "foreign": "example.com/x"}
+    names = {"owner": OWNER, "prepared": PREPARED, "observed": OBSERVED, "lost": LOST}
+    names |= {"addresses": ADDRESSES, "foreign": "example.com/x"}
     return lambda _v, u: {"metadata": {"annotations": {names[name]: _seen(v, u) for name, v in fields.items()}}}
 
 
@@ -394,8 +426,12 @@ REFUSED = (
     Row("a Pod names itself owner", HELD_BY_A, "b", _notes(owner="b"), why="a Pod may not change owner"),
     Row("the holder names an owner", HELD_BY_A, "a", _notes(owner="b"), why="a Pod may not change owner"),
     Row("a Pod takes the owner away", HELD_BY_A, "a", _notes(owner=None), why="a Pod may not change owner"),
-    Row("a Pod finds itself again", {"lost": "b"}, "b", _notes(lost=""), why="a Pod may not change owner, lost"),
-    Row("a Pod calls another lost", HELD_BY_A, "b", _notes(lost="a"), why="a Pod may not change owner, lost"),
+    Row("a Pod finds itself again", {"lost": "b"}, "b", _notes(lost=""), why="may not change owner, lost, addresses"),
+    Row("a Pod calls another lost", HELD_BY_A, "b", _notes(lost="a"), why="may not change owner, lost, addresses"),
+    Row("the holder names an address", HELD_BY_A, "a", _notes(addresses="192.0.2.1/32,192.0.2.2/32,192.0.2.9/32"),
+        why="may not change owner, lost, addresses"),
+    Row("the owner names an address", {"owner": "a"}, "a", _notes(addresses="192.0.2.9/32"),
+        why="may not change owner, lost, addresses"),
     Row("the holder changes the duration", HELD_BY_A, "a", _spec(leaseDurationSeconds=60), why="leaseDurationSeconds"),
     Row("the holder takes the duration away", HELD_BY_A, "a", _spec(leaseDurationSeconds=None),
         why="leaseDurationSeconds"),
@@ -417,7 +453,10 @@ REFUSED = (
     Row("the controller reports", HELD_BY_A, "controller", _notes(observed=REPORT), why="writes no report"),
     Row("the controller frees and keeps the report", HANDING_OVER, "controller", _spec(holderIdentity=""),
         why="clears holdfast.dev/observed"),
+    Row("the controller takes an address from a holder without a report", HELD_BY_A, "controller",
+        _notes(addresses="192.0.2.1/32"), why="stays named until its holder has reported"),
     # everybody else
+    Row("an admin names an address", HELD_BY_A, "admin", _notes(addresses="192.0.2.9/32"), why="is neither"),
     Row("an admin frees", HELD_BY_A, "admin", _spec(holderIdentity=""), why="is neither"),
     Row("an admin makes a holder", {"owner": "a"}, "admin", _holder("a"), why="is neither"),
     Row("an admin names an owner", HELD_BY_A, "admin", _notes(owner="b"), why="is neither"),
@@ -441,8 +480,9 @@ def test_any_other_write_is_refused(cast: Cast, row: Row) -> None:
 def test_of_two_writers_one_loses(cast: Cast) -> None:
     before = _stage(cast, **HANDING_OVER)
     _write(cast, "a", before, contract_lease.renew(before, REPORT + " ", NOW))
+    freeing = contract_lease.free(before, cast.uids["b"], duration_s=10, lost=(), addresses=before.addresses)
     with pytest.raises(ApiError) as caught:
-        _write(cast, "controller", before, contract_lease.free(before, cast.uids["b"], duration_s=10, lost=()))
+        _write(cast, "controller", before, freeing)
     assert caught.value.code == 409
 
 
@@ -476,13 +516,13 @@ def test_only_the_controller_creates(cast: Cast, who: str, named: dict[str, str]
 
 @pytest.mark.parametrize("note", [PREPARED, OBSERVED])
 def test_the_controller_creates_without_the_pods_part(cast: Cast, note: str) -> None:
-    made = contract_lease.create(ROUTE, cast.namespace, cast.uids["a"], 10)
+    made = contract_lease.create(ROUTE, cast.namespace, cast.uids["a"], 10, addresses=NAMED)
     made["metadata"]["annotations"][note] = cast.uids["a"]
     assert "without" in _refusal("holdfast-lease", lambda: cast.apis["controller"].create(cast.leases, made))
 
 
 def test_the_controller_recreates_as_held(cast: Cast) -> None:
-    made = contract_lease.create(ROUTE, cast.namespace, "", 10, holder=cast.uids["a"], transitions=8)
+    made = contract_lease.create(ROUTE, cast.namespace, "", 10, addresses=NAMED, holder=cast.uids["a"], transitions=8)
     view = decode_lease(cast.apis["controller"].create(cast.leases, made))
     assert (view.holder, view.transitions) == (cast.uids["a"], 8)
 

@@ -24,7 +24,7 @@ import pytest
 
 from contract import lease as contract_lease
 from contract.lease import LeaseView, decode_lease
-from contract.names import ASSIGNMENT, CONTROLLER_ACCOUNT, SIDECAR_ROLE, SYSTEM_NAMESPACE
+from contract.names import ASSIGNMENT, CONTROLLER_ACCOUNT, SIDECAR_ROLE, SYSTEM_NAMESPACE, lease_name
 from lab import links
 from lab.links import Links
 from sidecar.frames import arp_reply, arp_request
@@ -186,15 +186,16 @@ class Stage:
 
     @property
     def lease_path(self) -> str:
-        name = contract_lease.create(ROUTE, "", "", 1)["metadata"]["name"]
+        name = lease_name(ROUTE)
         return f"/apis/coordination.k8s.io/v1/namespaces/{self.namespace}/leases/{name}"
 
     def create_lease(self, owner: Pod) -> None:
-        made = contract_lease.create(ROUTE, self.namespace, owner.uid, DURATION_S)
+        made = contract_lease.create(ROUTE, self.namespace, owner.uid, DURATION_S, addresses=(ADDRESS, SECOND))
         self.controller.create(self.lease_path.rpartition("/")[0], made)
 
     def own(self, owner: Pod) -> None:
-        patch = contract_lease.name_owner(self.lease(), owner.uid, duration_s=DURATION_S, lost=())
+        view = self.lease()
+        patch = contract_lease.name_owner(view, owner.uid, duration_s=DURATION_S, lost=(), addresses=view.addresses)
         del patch["metadata"]["resourceVersion"]  # a test has no use for losing the race with a renewal
         self.controller.patch(self.lease_path, patch)
 
@@ -230,7 +231,7 @@ def _pod_object(name: str) -> dict[str, Any]:
 
 def _grant(world: World, namespace: str) -> None:
     """The Role of docs/contract.md, as the controller keeps it."""
-    lease = contract_lease.create(ROUTE, "", "", 1)["metadata"]["name"]
+    lease = lease_name(ROUTE)
     rules = [
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "watch"]},
         {

@@ -134,7 +134,8 @@ class Controller(Process):
             self.world.violated("simulator", f"{self.name} decides differently for the same content")
         self._calm = content if nothing else None
         for each in decision.leases:
-            self._write(("lease", each.key), self._lease_write(each))
+            if self._write(("lease", each.key), self._lease_write(each)) and each.view is not None:
+                self.snap.note_sent(each.key, each.view.version, each.addresses)
         for key, text in decision.assignments.items():
             uid = self.snap.pods[key].metadata.uid
             self._write(("pod", key), (self.server.annotate, key, uid, text))
@@ -144,12 +145,13 @@ class Controller(Process):
     def _content(self):
         snap = self.snap
         leases = tuple(
-            (v.uid, v.holder, v.owner, v.prepared, v.observed, v.lost, v.duration_s, v.transitions)
+            (v.uid, v.holder, v.owner, v.prepared, v.observed, v.lost, v.addresses, v.duration_s, v.transitions)
             for v in snap.leases.values()
         )
         due = tuple(life_sign(v) in snap.expired or vacancy_sign(v) in snap.untaken for v in snap.leases.values())
         pods = tuple(each.metadata.resource_version for each in snap.pods.values())
-        return leases, due, pods, tuple(each.metadata.resource_version for each in snap.routes.values())
+        routes = tuple(each.metadata.resource_version for each in snap.routes.values())
+        return leases, due, pods, routes, tuple(snap.under_way)
 
     def _wake(self, now):
         at = self.expiry.next_at(now)
@@ -169,9 +171,10 @@ class Controller(Process):
 
     def _write(self, target, request):
         if target in self._busy or self._held.get(target, self) == self._version_of(target):
-            return
+            return False
         self._busy.add(target)
         self.step(self._send, target, request)
+        return True
 
     def _send(self, target, request):
         version = self._version_of(target)
@@ -185,6 +188,8 @@ class Controller(Process):
         how, what = result
         kind, key = target
         self._busy.discard(target)
+        if kind == "lease" and how == "refused":
+            self.snap.note_refused(key)
         if how == "ok":
             self._failures = 0
             if what is None:

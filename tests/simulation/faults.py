@@ -145,7 +145,11 @@ class Faults:
         target.line.weather.append([fault.step, fault.detail, fault.length])
 
     def _watch(self, fault, target):
-        for watch in target.line.watches:
+        dead = target.line.watches[:]
+        if fault.detail == "one":
+            # each watch is a connection of its own, and may be behind the others for as long as nobody notices
+            dead = dead[fault.step % len(dead) :][:1] if dead else []
+        for watch in dead:
             watch.interrupt(fault.length, stale=fault.detail == "stale")
 
     # Pods ------------------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ def one(name, file, text, other):
 
 
 MACHINE, LEASE, EXPIRY, NAMES = "sidecar/machine.py", "contract/lease.py", "controller/expiry.py", "contract/names.py"
-HOST, DECIDE = "tests/simulation/sidecar.py", "controller/decide.py"
+HOST, DECIDE, SNAPSHOT = "tests/simulation/sidecar.py", "controller/decide.py", "controller/snapshot.py"
 FREE = 'spec={"holderIdentity": "", "leaseDurationSeconds": duration_s}, notes=notes)'
 RENEW = 'return _patch(view, spec={"renewTime": micro_time(now)}, notes={OBSERVED: observed})'
 
@@ -185,6 +185,36 @@ MUTANTS = (
         "            return replace(s, fenced_s=None, stepped=isinstance(s.flight, Configure))\n",
         "            return s\n",
     ),
+    one(
+        "an entry alone gives the right to an address",
+        MACHINE,
+        "return self.named & frozenset(self.lease.addresses) if self.lease else frozenset()",
+        "return self.named",
+    ),
+    one(
+        "what a free Lease names is given to another route",
+        SNAPSHOT,
+        "found = named(view) if view is not None else frozenset[str]()",
+        "found = named(view) if view is not None and view.holder else frozenset[str]()",
+    ),
+    one(
+        "what a report still shows is given to another route",
+        SNAPSHOT,
+        "return frozenset(view.addresses).union(each.address for each in (report.addresses if report else ()))",
+        "return frozenset(view.addresses)",
+    ),
+    one(
+        "an address is taken from a Lease whose holder has not reported",
+        DECIDE,
+        "    if not view.holder or report_of(view) is not None:\n        return granted",
+        "    if True:\n        return granted",
+    ),
+    one(
+        "what a write under way names is given to another route",
+        SNAPSHOT,
+        "return found if sent is None else found | sent.addresses",
+        "return found",
+    ),
     one("an owner that takes nothing is never lost", EXPIRY, "if not c.held and now >= c.due_s", "if False"),
 )
 
@@ -235,9 +265,10 @@ def hunt(mutant, limit=LIMIT):
 
 
 def inside(limit):
-    """In the copy: play until something is violated."""
+    """In the copy: play until something is violated, random schedules first."""
     from sidecar import machine  # noqa: PLC0415 - the copy's
 
+    from .once import ONCE  # noqa: PLC0415
     from .schedule import generate  # noqa: PLC0415
     from .world import play  # noqa: PLC0415
 
@@ -245,6 +276,9 @@ def inside(limit):
     for seed in range(limit):
         if found := play(generate(seed)).violations:
             return f"seed {seed}: {found[0][1]}: {found[0][2]}"
+    for name, schedule in ONCE.items():
+        if found := play(schedule).violations:
+            return f"{name}: {found[0][1]}: {found[0][2]}"
     return ""
 
 

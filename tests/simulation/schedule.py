@@ -21,7 +21,7 @@ KINDS = {
     "power": 3,  # the node loses its power: all is gone; back later, never, or ready without its sidecar (mute)
     "cut": 9,  # requests, answers or both are lost for a while
     "request": 14,  # the k-th request from here is lost, late, refused, or its answer is lost or late
-    "watch": 5,  # a connection dies silently, and a list follows, perhaps of an older state
+    "watch": 5,  # one connection or all die silently, and a list follows, perhaps of an older state
     "unready": 5,
     "unfit": 3,  # the interface goes away for a while
     "delete": 6,
@@ -31,7 +31,7 @@ KINDS = {
     "clock": 3,  # the wall clock is set
     "lead": 5,  # another controller takes over, perhaps before the old one knows
     "duration": 3,
-    "reassign": 2,  # the routes' addresses are changed
+    "reassign": 4,  # the routes' addresses are changed
     "unroute": 2,  # a route is deleted, and perhaps made again
     "vanish": 1,  # somebody deletes the Lease, which the policy allows only while it is free
 }
@@ -83,6 +83,7 @@ class Schedule:
     addresses: int
     window: float
     sticky: bool
+    apart: bool = False
     faults: tuple[Fault, ...] = field(default=())
 
     def without(self, i):
@@ -91,8 +92,9 @@ class Schedule:
     def lines(self):
         """Tell it to a person."""
         fence = "lifetime" if self.lifetime else "deadline"
+        apart = " that choose apart" if self.apart else ""
         yield (
-            f"seed {self.seed}: duration {self.duration_s} s, fence {fence}, {self.routes} route(s) with "
+            f"seed {self.seed}: duration {self.duration_s} s, fence {fence}, {self.routes} route(s){apart} with "
             f"{self.addresses} address(es), {self.controllers} controller(s){', sticky' if self.sticky else ''}"
         )
         yield from (
@@ -107,8 +109,9 @@ def generate(seed):
     duration_s = rng.choice(DURATIONS_S)
     lifetime = duration_s > 1 and rng.random() < 0.2
     window = 3.0 + 1.6 * duration_s * rng.random() + rng.random() * 3.0
-    pods = tuple(_pod(rng, i, window) for i in range(rng.choice((2, 2, 2, 3))))
-    routes = 2 if rng.random() < 0.15 else 1
+    routes = 2 if rng.random() < 0.2 else 1
+    apart = routes == 2 and rng.random() < 0.6
+    pods = tuple(_pod(rng, i, window) for i in range(3 if apart else rng.choice((2, 2, 2, 3))))
     schedule = Schedule(
         seed,
         duration_s,
@@ -119,6 +122,7 @@ def generate(seed):
         addresses=2 if rng.random() < 0.2 else 1,
         window=window,
         sticky=rng.random() < 0.15,
+        apart=apart,
     )
     hot = [rng.uniform(0.2, window) for _ in range(2)]
     hot += [pod.born + pod.ready_after for pod in pods]
@@ -129,6 +133,8 @@ def generate(seed):
     faults += [_silence(rng, schedule, each) for each in faults if each.kind in FOLLOWED and rng.random() < 0.4]
     for each in [fault for fault in faults if fault.kind == "duration" and rng.random() < 0.4]:
         faults += _unaware(rng, schedule, each)
+    if schedule.apart and rng.random() < 0.4:
+        faults += _moved(rng, schedule)
     return replace(schedule, faults=tuple(sorted(faults, key=lambda fault: fault.at)))
 
 
@@ -160,6 +166,22 @@ def _unaware(rng, schedule, fault):
     yield Fault(stopped, "stall", who, schedule.duration_s + 2.0, rng.randint(1, 6))
 
 
+def _moved(rng, schedule):
+    """An address goes to another route while the holder is silent and the next Pod does not hear of it.
+
+    The next Pod is stopped for a while in the midst of taking over.
+    """
+    silent, unaware = schedule.pods[-2:]
+    ready = unaware.born + unaware.ready_after
+    stopped = max(0.1, ready - rng.random() * 0.3)
+    yield Fault(round(stopped, 4), "stop", silent.name, schedule.duration_s + 2.0)
+    moved = ready + 0.05 + rng.random() * 0.5
+    yield Fault(round(moved, 4), "reassign", "r0")
+    yield Fault(round(moved - rng.random() * 0.05, 4), "watch", unaware.name, schedule.duration_s + 3.0, 0, "one")
+    taking = stopped + schedule.duration_s - rng.random() * 0.5
+    yield Fault(round(taking, 4), "stall", unaware.name, round(rng.uniform(0.2, 2.0), 4), rng.randint(1, 12))
+
+
 def _length(rng, longest):
     """From a hundredth of a second to `longest`, each order of magnitude as likely as the next."""
     return 0.01 * (longest / 0.01) ** rng.random()
@@ -184,8 +206,11 @@ def _shaped(rng, schedule, fault, pod, controller):  # noqa: C901, PLR0911 - one
     match fault.kind:
         case "stall" | "crash":
             return replace(fault, length=fault.length if fault.kind == "stall" else min(fault.length, 6.0))
-        case "stop" | "watch":
-            return replace(fault, step=0, detail=rng.choice(("fresh", "stale")) if fault.kind == "watch" else "")
+        case "stop":
+            return replace(fault, step=0)
+        case "watch":
+            detail = rng.choice(("fresh", "stale", "one", "one"))
+            return replace(fault, step=rng.randrange(3) if detail == "one" else 0, detail=detail)
         case "power":
             return replace(fault, who=pod, step=0, detail=rng.choice(("back", "back", "never", "mute")))
         case "cut":

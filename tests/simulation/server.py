@@ -12,8 +12,8 @@ from functools import lru_cache
 import msgspec
 
 from contract.assignment import decode_assignment
-from contract.lease import LeaseView
-from contract.names import ASSIGNMENT, LOST, OBSERVED, OWNER, PREPARED, ROUTE_LABEL
+from contract.lease import LeaseView, listed
+from contract.names import ADDRESSES, ASSIGNMENT, LOST, OBSERVED, OWNER, PREPARED, ROUTE_LABEL
 from controller.conditions import stamped
 from controller.objects import RouteStatus
 
@@ -109,6 +109,7 @@ class Server:
             version="",
             holder=spec.get("holderIdentity", ""),
             owner=meta["annotations"][OWNER],
+            addresses=listed(meta["annotations"][ADDRESSES]),
             duration_s=spec["leaseDurationSeconds"],
             transitions=spec["leaseTransitions"],
             route=meta["labels"][ROUTE_LABEL],
@@ -164,7 +165,7 @@ class Server:
         self.log("server", f"{key[1]}: holder {old.holder or '-'} -> {new.holder or '-'} by {me or 'controller'}")
 
     def _log_change(self, key, old, new, me):
-        for name in ("owner", "prepared", "lost", "duration_s"):
+        for name in ("owner", "prepared", "lost", "addresses", "duration_s"):
             before, after = getattr(old, name), getattr(new, name)
             if before != after:
                 self.log("server", f"{key[1]}: {name} {before or '-'} -> {after or '-'} by {me or 'controller'}")
@@ -185,8 +186,9 @@ def patched(old, patch):
     for field, name in _NOTES:
         if name in notes:
             changes[field] = notes[name]
-    if LOST in notes:
-        changes["lost"] = tuple(uid for uid in notes[LOST].split(",") if uid)
+    for field, name in (("lost", LOST), ("addresses", ADDRESSES)):
+        if name in notes:
+            changes[field] = listed(notes[name])
     return replace(old, **changes)
 
 
@@ -208,11 +210,13 @@ def forbidden(old, new, me):  # noqa: C901, PLR0911 - one return per rule
     if not me:
         if (moves and new.holder) or grows or new.renew_time != old.renew_time:
             return "the controller makes nobody holder and gives no sign of life"
+        if set(old.addresses) - set(new.addresses) and new.holder and not old.observed:
+            return "what a holder without a report may have stays named"
         if new.prepared and (new.prepared != old.prepared or new.owner not in (old.owner, new.prepared)):
             return "the controller never says that a Pod is prepared"
         return "the controller writes no report" if new.observed not in ("", old.observed) else ""
-    if (new.owner, new.lost, new.duration_s) != (old.owner, old.lost, old.duration_s):
-        return "owner, lost and duration are the controller's"
+    if (new.owner, new.lost, new.addresses, new.duration_s) != (old.owner, old.lost, old.addresses, old.duration_s):
+        return "owner, lost, addresses and duration are the controller's"
     take = not old.holder and new.holder == me == old.owner
     give = old.holder == me and new.holder != "" and new.holder == old.owner == old.prepared
     if moves and not (take or give or (old.holder == me and not new.holder)):

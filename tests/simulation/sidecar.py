@@ -147,7 +147,7 @@ class Sidecar(Process):
     def _remove_strays(self):
         known = set()
         for route in self.routes.values():
-            known |= route.state.present | route.state.wanted
+            known |= route.state.present | route.state.named
         for address in set(self.kernel.ends) - known:
             self.step(self.kernel.delete, address)
 

@@ -135,7 +135,9 @@ class World:
         if self.schedule.routes == 2 and self.schedule.addresses == 2:
             wanted = ADDRESSES if i == 0 else ADDRESSES[1:]
         asked = tuple(Address(each, "gke.networking.io/cidr") for each in wanted)
-        return Route(meta, RouteSpec((ParentRef("gw"),), asked, pod_selector=Selector({"app": "web"})))
+        # two routes that choose differently: else both have the same Pod, and what moves between them never moves
+        chosen = {"first": "yes"} if self.schedule.apart and i == 1 else {"app": "web"}
+        return Route(meta, RouteSpec((ParentRef("gw"),), asked, pod_selector=Selector(chosen)))
 
     def _pod_made(self, life):
         rng = self.rng(life.name)
@@ -146,7 +148,8 @@ class World:
         if self.schedule.lifetime:
             sidecar.fence = Fence.LIFETIME
         born = f"2026-01-01T00:01:{int(self.loop.now):02d}Z"
-        meta = Meta(life.name, "ns", life.uid, creation_timestamp=born, labels={"app": "web"})
+        labels = {"app": "web", "first": "yes" if life.name == "p0" else "no"}
+        meta = Meta(life.name, "ns", life.uid, creation_timestamp=born, labels=labels)
         self.server.put("pod", ("ns", life.name), Pod(meta, PodSpec(f"node-of-{life.name}"), PodStatus("Running")))
         self.loop.after(0.01, sidecar.begin)
         self.loop.after(life.ready_after, self.set_ready, life.name, True)
@@ -186,7 +189,7 @@ class World:
 
     def _route_wrong(self, i, asked, route):
         view = self.server.objects["lease"].get(("ns", lease_name(f"r{i}")))
-        pods = self._eligible() if asked and route is not None else []
+        pods = self._eligible(route.spec.pod_selector) if asked and route is not None else []
         if not pods:
             return f"{view.name} is held by {view.holder}, should be free" if view is not None and view.holder else ""
         best = max(pod.metadata.creation_timestamp for pod in pods)
@@ -200,11 +203,12 @@ class World:
         missing = [address for address in sorted(asked) if not kernel.has(address)]
         return f"{right[view.holder]} holds r{i} and has not {', '.join(missing)}" if missing else ""
 
-    def _eligible(self):
+    def _eligible(self, selector):
         return [
             pod
             for pod in self.server.objects["pod"].values()
-            if pod.metadata.deletion_timestamp is None
+            if selector.matches(pod.metadata.labels)
+            and pod.metadata.deletion_timestamp is None
             and any(each.status == "True" for each in pod.status.conditions)
             and self.sidecars[pod.name].running
         ]

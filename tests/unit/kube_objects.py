@@ -112,7 +112,7 @@ def namespace(name: str, **labels: str) -> Namespace:
 
 
 def lease(route_name: str = "r", space: str = "default", **fields: Any) -> LeaseView:
-    base = {"uid": f"lease-{space}-{route_name}", "version": "10", "route": route_name}
+    base = {"uid": f"lease-{space}-{route_name}", "version": "10", "route": route_name, "addresses": (A1,)}
     return LeaseView(**({"namespace": space, "name": f"holdfast-{route_name}"} | base | fields))
 
 
@@ -135,7 +135,13 @@ def applied(view: LeaseView | None, body: dict[str, Any], version: int) -> Lease
     """A Lease after a merge patch or a creation, as the API server would give it back."""
     before: dict[str, Any] = {"metadata": {"uid": "fresh", "annotations": {}, "labels": {}}, "spec": {}}
     if view is not None:
-        notes = {"owner": view.owner, "prepared": view.prepared, "observed": view.observed, "lost": ",".join(view.lost)}
+        notes = {
+            "owner": view.owner,
+            "prepared": view.prepared,
+            "observed": view.observed,
+            "lost": ",".join(view.lost),
+            "addresses": ",".join(view.addresses),
+        }
         before = {
             "metadata": {
                 "namespace": view.namespace,

@@ -187,10 +187,13 @@ def test_each_write_changes_its_own_part_and_carries_its_version(view, me):
         "hand over": (writes.hand_over(view, me, NOW), {"holder", "transitions", "renew_time", "observed"}),
         "release": (writes.release(view, NOW), {"holder", "renew_time", "observed"}),
         "explain": (writes.explain(view, "why"), {"observed"}),
-        "owner": (writes.name_owner(view, me, duration_s=5, lost=("x",)), {"owner", "prepared", "lost", "duration_s"}),
+        "owner": (
+            writes.name_owner(view, me, duration_s=5, lost=("x",), addresses=("y",)),
+            {"owner", "prepared", "lost", "addresses", "duration_s"},
+        ),
         "free": (
-            writes.free(view, me, duration_s=5, lost=("x",)),
-            {"holder", "owner", "prepared", "lost", "duration_s", "observed"},
+            writes.free(view, me, duration_s=5, lost=("x",), addresses=("y",)),
+            {"holder", "owner", "prepared", "lost", "addresses", "duration_s", "observed"},
         ),
     }
     for name, (patch, parts) in rows.items():
@@ -204,7 +207,7 @@ def test_each_write_changes_its_own_part_and_carries_its_version(view, me):
 @given(views, st.uuids().map(str), st.booleans())
 def test_a_controller_never_says_that_a_new_owner_is_prepared(view, owner, same):
     owner = view.owner if same else owner
-    after = applied(view, writes.name_owner(view, owner, duration_s=view.duration_s, lost=()), 11)
+    after = applied(view, writes.name_owner(view, owner, duration_s=view.duration_s, lost=(), addresses=()), 11)
     assert after.prepared in ("", view.prepared)
     if owner != view.owner:
         assert after.prepared in ("", owner)
@@ -212,10 +215,13 @@ def test_a_controller_never_says_that_a_new_owner_is_prepared(view, owner, same)
 
 @given(st.text("abc-", min_size=1, max_size=250), st.uuids().map(str), st.integers(1, 60))
 def test_a_created_lease_is_read_back(route, owner, duration_s):
-    body = writes.create(route, "default", owner, duration_s, holder="h", transitions=3)
+    body = writes.create(
+        route, "default", owner, duration_s, addresses=("1.2.3.4/32", "::1/128"), holder="h", transitions=3
+    )
     body["metadata"] |= {"uid": "u", "resourceVersion": "1"}
     found = decode_lease(body)
     assert (found.owner, found.holder, found.duration_s, found.transitions) == (owner, "h", duration_s, 3)
+    assert found.addresses == ("1.2.3.4/32", "::1/128")
     assert found.name == lease_name(route)
     assert len(found.name) <= 253
     assert found.route == (route if len(route) <= 63 else "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from kube_objects import A1, A2, FAST, gateway, gateway_class, lease, network, pod, report, route, world
+from kube_objects import A1, A2, FAST, applied, gateway, gateway_class, lease, network, pod, report, route, world
 
 from contract.assignment import AddressEntry, decode_assignment
 from contract.names import GKE_CONTROLLER_NAME, lease_name
@@ -118,12 +118,12 @@ def test_a_duration_is_not_shortened_under_a_holder_that_has_not_said_which_it_c
     assert write(world(asked, A, lease(**HELD_BY_A))) == (LeaseAct.NAME_OWNER, "uid-a")
 
 
-def test_what_a_silent_holder_may_have_is_remembered_when_its_route_and_its_entry_are_gone():
-    snap = world(route(), A, lease(owner="uid-a", holder="uid-a"))
-    snap.drop(type(route()), KEY)
-    assert snap.may_be_on(("default", "holdfast-r")) == {A1}
-    snap.put(lease(holder="uid-a", observed=report(A2), version="11"))
-    assert snap.may_be_on(("default", "holdfast-r")) == {A2}
+def test_what_a_holder_may_have_is_what_its_lease_names_and_its_report_shows():
+    where = ("default", "holdfast-r")
+    assert world(lease(holder="uid-a")).may_be_on(where) == {A1}
+    assert world(lease(holder="uid-a", observed=report(A2))).may_be_on(where) == {A1, A2}
+    # the owner of a free Lease says why it does not take it: it has nothing
+    assert world(lease(owner="uid-a", observed=report(A2), addresses=())).may_be_on(where) == frozenset()
 
 
 # A Lease that vanished ------------------------------------------------------------------------------------------
@@ -208,7 +208,10 @@ def test_a_route_that_is_not_accepted_any_more_lets_go_and_its_lease_goes_after_
     bad = {"podSelector": {"matchLabels": {}}}
     held = world(route(**bad), A, lease(holder="uid-a"))
     assert (write(held), carriers(held)) == (None, set())
-    free = lease()
+    reported = plan_route(world(route(**bad), A, lease(holder="uid-a", observed=report(A1))), KEY).lease
+    assert (reported.act, reported.addresses) == (LeaseAct.NAME_OWNER, ())
+    assert write(world(route(status=KNOWN, **bad), A, lease())) == (LeaseAct.NAME_OWNER, "")
+    free = lease(addresses=())
     assert write(world(route(status=KNOWN, **bad), A, free)) is None
     assert write(world(route(**bad), A, free)) == (LeaseAct.DELETE, None)
 
@@ -253,7 +256,7 @@ def test_one_annotation_for_all_routes_of_a_pod():
     blue = {"network": "blue-network"}
     on_both = pod("a", interfaces={"eth0": "default", "eth1": "blue-network"})
     routes = [route("x", "default", A1, **blue), route("y", "default", A2)]
-    leases = [lease("x", owner="uid-a"), lease("y", owner="uid-a")]
+    leases = [lease("x", owner="uid-a"), lease("y", owner="uid-a", addresses=(A2,))]
     snap = world(*routes, *leases, on_both, network())
     found = decode_assignment(decide(snap).assignments["default", "a"], "test").routes
     assert [(each.route, each.lease, each.addresses) for each in found] == [
@@ -307,22 +310,65 @@ def test_an_invalid_older_route_claims_nothing():
 
 def test_an_address_is_not_given_before_it_is_let_go_and_the_others_stay():
     mine = route("r", "default", A1, A2)
-    held = lease("other", holder="uid-x", observed=report(A2))
+    held = lease("other", holder="uid-x", observed=report(A2), addresses=(A2,))
     snap = world(mine, A, lease(**HELD_BY_A), held)
     plan = plan_route(snap, KEY)
     assert plan.acceptance.waiting == {A2}
     assert [each.address for each in plan.entries["uid-a"].addresses] == [A1]
-    snap.put(lease("other", holder="uid-x", observed=report(), version="11"))
+    # the Lease names it no more, but the report still shows it; then neither does
+    snap.put(lease("other", holder="uid-x", observed=report(A2), addresses=(), version="11"))
+    assert plan_route(snap, KEY).acceptance.waiting == {A2}
+    snap.put(lease("other", holder="uid-x", observed=report(), addresses=(), version="12"))
     assert plan_route(snap, KEY).acceptance.waiting == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("view", "named"),
+    [
+        pytest.param(lease(owner="uid-a", addresses=(A1, A2)), (A1,), id="free"),
+        pytest.param(lease(**HELD_BY_A | {"addresses": (A1, A2)}), (A1,), id="reported"),
+        pytest.param(lease(owner="uid-a", holder="uid-a", addresses=(A2,)), (A2, A1), id="without-a-report"),
+        pytest.param(lease(owner="uid-a", holder="uid-a", addresses=(A1, A2)), None, id="none-taken-from-the-silent"),
+        pytest.param(lease(**HELD_BY_A), None, id="as-it-is"),
+    ],
+)
+def test_what_a_lease_is_to_name(view, named):
+    plan = plan_route(world(route(), A, view), KEY)
+    assert (plan.lease.addresses if plan.lease else None) == named
+    assert plan.lease is None or applied(view, plan.lease.body, 11).addresses == named
+
+
+def test_what_a_write_under_way_names_counts_until_its_outcome_is_known():
+    mine = route("r", "default", A1, A2)
+    other = lease("other", holder="uid-x", observed=report(), addresses=())
+    snap = world(mine, A, lease(**HELD_BY_A), other)
+    where = ("default", "holdfast-other")
+    snap.note_sent(where, "10", (A2,))
+    assert plan_route(snap, KEY).acceptance.waiting == {A2}
+    snap.note_refused(where)
+    assert plan_route(snap, KEY).acceptance.waiting == frozenset()
+    snap.note_sent(where, "10", (A2,))
+    snap.put(lease("other", holder="uid-x", observed=report(), addresses=(), version="11"))
+    assert plan_route(snap, KEY).acceptance.waiting == frozenset()
+
+
+def test_a_write_of_which_the_outcome_is_not_known_is_settled_by_another():
+    snap = world(route(), A, lease(**HELD_BY_A))
+    snap.note_sent(("default", "holdfast-r"), "10", (A1, A2))
+    plan = plan_route(snap, KEY)
+    assert (plan.lease.act, plan.lease.addresses) == (LeaseAct.NAME_OWNER, (A1,))
+    assert "not known" in plan.lease.why
 
 
 @pytest.mark.parametrize(
     ("view", "waits"),
     [
-        pytest.param(lease("x"), False, id="free"),
-        pytest.param(lease("x", holder="uid-b", observed=report(A2)), False, id="report-does-not-show-it"),
-        pytest.param(lease("x", holder="uid-b", observed=report(A1)), True, id="report-shows-it"),
-        pytest.param(lease("x", holder="uid-b"), True, id="no-report-and-it-may-have-been-given"),
+        pytest.param(lease("x", addresses=()), False, id="free-and-does-not-name-it"),
+        pytest.param(lease("x"), True, id="free-and-its-owner-may-take-it"),
+        pytest.param(lease("x", holder="uid-b", observed=report(A2), addresses=()), False, id="reports-another"),
+        pytest.param(lease("x", holder="uid-b", observed=report(A2)), True, id="may-still-add-it"),
+        pytest.param(lease("x", holder="uid-b", observed=report(A1), addresses=()), True, id="report-shows-it"),
+        pytest.param(lease("x", holder="uid-b"), True, id="no-report"),
         pytest.param(lease("x", holder="uid-b", observed="{"), True, id="a-report-that-cannot-be-read"),
     ],
 )

@@ -60,6 +60,7 @@ def leases(draw, space, name):
         holder=holder,
         prepared=draw(uids),
         lost=tuple(draw(st.sets(uids.filter(bool), max_size=2))),
+        addresses=draw(st.sampled_from([(), (A1,), (A1,), (A2,), (A1, A2)])),
         observed=draw(st.sampled_from(["", report(A1), report(A1, A2), report(A2), "{"])) if holder else "",
         transitions=draw(st.integers(0, 3)),
         duration_s=draw(st.sampled_from([2, 3, 10])),

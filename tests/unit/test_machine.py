@@ -62,8 +62,8 @@ NOW = 100.0
 
 
 def lease(version: int = 5, **fields: object) -> LeaseView:
-    """The route's Lease, free and ours to take unless `fields` say otherwise."""
-    return LeaseView("ns", "holdfast-r", "u", str(version), **{"owner": ME, **fields})
+    """The route's Lease, free and ours to take, and for all addresses, unless `fields` say otherwise."""
+    return LeaseView("ns", "holdfast-r", "u", str(version), **{"owner": ME, "addresses": (IP, IP2), **fields})
 
 
 def held(version: int = 5, **fields: object) -> LeaseView:
@@ -237,6 +237,15 @@ CASES = [
     Case("not owner, nobody prepared: it keeps", HOLDER, LeaseSeen(held(6, owner=OTHER)), None),
     Case("another prepared than the owner: it keeps", HOLDER, LeaseSeen(held(6, owner=OTHER, prepared=THIRD)), None),
     Case("nobody shall hold, entry still there: it keeps", HOLDER, LeaseSeen(held(6, owner="")), None),
+    Case("an entry alone gives no right", replace(HOLDER, lease=held(addresses=(IP,))), Assigned(WIDER), None),
+    Case("nor does the Lease alone", HOLDER, LeaseSeen(held(6, addresses=(IP, IP2))), None),
+    Case("what the Lease is for no more is removed", HOLDER, LeaseSeen(held(6, addresses=())), Configure),
+    Case(
+        "and at once, also after a failure",
+        replace(HOLDER, configure_at_s=101.0),
+        LeaseSeen(held(6, addresses=(IP2,))),
+        Configure,
+    ),
     # leaving
     Case("the owner is prepared: addresses go first", HOLDER, LeaseSeen(held(6, owner=OTHER, prepared=OTHER)), Remove),
     Case("then the Lease", replace(LEAVING, flight=Remove(frozenset({IP}))), Removed(frozenset()), Kind.HAND_OVER),
@@ -293,6 +302,14 @@ CASES = [
 def test_what_is_wanted(case):
     _, actions = step(case.state, case.event, case.now)
     assert wanted(actions) == case.then
+
+
+def test_only_what_entry_and_lease_both_name_is_configured_and_reported():
+    taken = writing(Kind.TAKE, replace(WAITING, entry=WIDER, lease=lease()))
+    state, (action,) = step(taken, Written(held(6, observed="", addresses=(IP2,)), 99.9), NOW)
+    assert action == Configure(NARROW, 109.9)
+    told = decode_report(state.report, "test")
+    assert [each.address for each in told.addresses] == [IP2]
 
 
 def test_every_row_of_the_table_has_a_case(monkeypatch):
