@@ -204,10 +204,9 @@ class Loop:
     def _gone(self, kind: type[Any], key: Key, *, final: bool) -> None:
         self._touch(kind, key)
         if kind is LeaseView:
-            route = route_of(self.snap, key)
-            if route is not None and route in self.snap.routes:
-                self.snap.note_vanished(key, final=final)
-            self.expiry.forget(key)
+            self.snap.note_vanished(key, final=final)
+            if key not in self.snap.vanished:
+                self.expiry.forget(key)
         self.snap.drop(kind, key)
         self._touch(kind, key)
 
@@ -308,6 +307,9 @@ class Loop:
         for key in due:
             if (route := route_of(self.snap, key)) is not None:
                 self._dirty.routes.add(route)
+            if self.snap.run_out(key):
+                self.expiry.forget(key)
+                self._dirty.routes |= self._waiting
         self.snap.expired = self.expiry.expired(now) if due else frozenset()
         self.snap.untaken = self.expiry.untaken(now) if due else frozenset()
         for held in self._held.values():

@@ -171,6 +171,9 @@ class Snapshot:
             self._drop_pod(key)
         elif kind is Route:
             self._drop_route(key)
+            gone = self.vanished.get(lease_key(key))
+            if gone is not None and not (gone.final and gone.view.holder):
+                del self.vanished[lease_key(key)]
         elif kind is Gateway:
             if (old := self.gateways.pop(key, None)) is not None:
                 _discard(self.gateways_of_class, old.spec.gateway_class_name, key)
@@ -182,10 +185,16 @@ class Snapshot:
             self.namespaces.pop(key[1], None)
 
     def note_vanished(self, key: Key, *, final: bool) -> None:
-        """A Lease was deleted by somebody else: remember how it was last seen."""
+        """A Lease is being dropped: remember how it was last seen, where somebody may still count with it."""
         view = self.leases.get(key)
-        if view is not None:
+        if view is not None and (key in self.route_of_lease or (final and view.holder)):
             self.vanished[key] = Vanished(view, final)
+
+    def run_out(self, key: Key) -> bool:
+        """The time of a Lease that vanished is over: forget it, unless it is to be made again; says whether it was."""
+        if key in self.leases or key in self.route_of_lease:
+            return False
+        return self.vanished.pop(key, None) is not None
 
     def note_sent(self, key: Key, version: str, addresses: Iterable[str]) -> None:
         """A write to a Lease is on its way: what it names counts as named until its outcome is known."""

@@ -32,12 +32,15 @@ get rows and phases of their own; an entry that asks for Overlap is held exclusi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from contract.assignment import RouteEntry
 from contract.errors import ContractError
+from contract.lease import LeaseView
 from contract.report import AddressReport, AddressState, Fence, Report, decode_report, encode_report
 from sidecar.events import (
     Action,
@@ -70,8 +73,6 @@ from sidecar.events import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from contract.lease import LeaseView
-
 RENEW_FRACTION: Final = 3
 """A holder renews at a third of the duration: two more chances before the deadline."""
 ANNOUNCE_APART_S: Final = 1.1
@@ -85,6 +86,8 @@ RETRY_FIRST_S: Final = 0.02
 RETRY_MAX_S: Final = 0.5
 CONFIGURE_RETRY_S: Final = 1.0
 
+
+replace = msgspec.structs.replace
 
 # State ----------------------------------------------------------------------------------------------------------
 
@@ -100,9 +103,8 @@ class Phase(StrEnum):
     OUSTED = "ousted"  # has addresses without the right to them; the fence has cut them off already
 
 
-@dataclass(frozen=True, slots=True)
-class State:
-    """All that is known of one route.
+class State(msgspec.Struct, frozen=True):
+    """All that is known of one route; a struct, since making a changed copy is on the way from event to frame.
 
     Attributes:
         me: UID of this Pod.

@@ -105,9 +105,9 @@ class Controller(Process):
 
     def _drop(self, kind, key, *, final):
         if kind == "lease":
-            if self.snap.route_of_lease.get(key) in self.snap.routes:
-                self.snap.note_vanished(key, final=final)
-            self.expiry.forget(key)
+            self.snap.note_vanished(key, final=final)
+            if key not in self.snap.vanished:
+                self.expiry.forget(key)
         self.snap.drop(KINDS[kind], key)
 
     # what is decided -------------------------------------------------------------------------------------------
@@ -124,6 +124,9 @@ class Controller(Process):
         now = self.clock.boot()
         self.snap.expired = self.expiry.expired(now)
         self.snap.untaken = self.expiry.untaken(now)
+        for key in self.expiry.due(now):
+            if self.snap.run_out(key):
+                self.expiry.forget(key)
         self._wake(now)
         content = self._content()
         if content == self._calm and not self._busy and self.rng.random() * CHECK_ONE_IN > 1.0:
@@ -151,7 +154,7 @@ class Controller(Process):
         due = tuple(life_sign(v) in snap.expired or vacancy_sign(v) in snap.untaken for v in snap.leases.values())
         pods = tuple(each.metadata.resource_version for each in snap.pods.values())
         routes = tuple(each.metadata.resource_version for each in snap.routes.values())
-        return leases, due, pods, routes, tuple(snap.under_way)
+        return leases, due, pods, routes, tuple(snap.under_way), tuple(snap.vanished)
 
     def _wake(self, now):
         at = self.expiry.next_at(now)

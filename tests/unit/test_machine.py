@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import dataclasses
+from dataclasses import dataclass
 
+import msgspec
 import pytest
 
 from contract.assignment import AddressEntry, RouteEntry
@@ -49,6 +51,7 @@ from sidecar.machine import (
     wake_at,
 )
 
+replace = msgspec.structs.replace
 ME, OTHER, THIRD = "me", "other", "third"
 IP, IP2 = "10.0.0.1/32", "10.0.0.2/32"
 ENTRY = RouteEntry("r", "holdfast-r", Handover.EXCLUSIVE, (AddressEntry(IP, "eth1"),))
@@ -320,7 +323,7 @@ def test_every_row_of_the_table_has_a_case(monkeypatch):
             fired.add((at, row.what))
             return row.then(state, now)
 
-        return replace(row, then=act)
+        return dataclasses.replace(row, then=act)
 
     rows = {(at, row.what) for at, rows in TABLE.items() for row in rows}
     for at, old in list(TABLE.items()):

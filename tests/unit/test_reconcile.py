@@ -3,10 +3,12 @@
 import io
 
 import pytest
-from kube_objects import lease, pod, route, world
+from kube_objects import A1, lease, pod, report, route, world
 
+from contract.lease import LeaseView
+from contract.names import GUARD_DEADLINE_S
 from controller.decide import LeaseAct
-from controller.errors import Conflict, NotFound
+from controller.errors import Conflict, NotFound, Unreachable
 from controller.log import Journal
 from controller.reconcile import Loop
 from controller.writer import Done, Job, Writers
@@ -39,3 +41,53 @@ def test_a_lease_that_is_not_there_is_forgotten_and_may_have_been_held(error, ve
     assert (KEY not in made.snap.leases) is gone
     assert (KEY in made.snap.vanished) is gone
     assert not gone or not made.snap.vanished[KEY].final
+
+
+OTHER = ("default", "holdfast-other")
+
+
+def vanishing(holder):
+    """A Lease with its route gone is deleted by somebody, as with its namespace; another route claims its address."""
+    made = loop()
+    made._leading, made._unsynced = True, set()
+    view = lease("other", holder=holder, observed=report(A1) if holder else "", duration_s=2)
+    made._newer(LeaseView, view)
+    made._gone(LeaseView, OTHER, final=True)
+    return made
+
+
+def test_a_lease_that_vanished_with_its_route_stands_for_its_addresses_until_it_has_run_out(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("controller.reconcile.monotonic", lambda: now[0])
+    made = vanishing("uid-x")
+    assert made.snap.others_with(A1, ("default", "r")) == [OTHER]
+    now[0] += 10.0 + GUARD_DEADLINE_S - 0.01
+    made._count()
+    assert made.snap.others_with(A1, ("default", "r")) == [OTHER]
+    now[0] += 0.02
+    made._waiting.add(("default", "r"))
+    made._count()
+    assert made.snap.others_with(A1, ("default", "r")) == []
+    assert made.expiry.due(now[0] + 100) == []
+    assert ("default", "r") in made._dirty.routes
+
+
+def test_one_that_was_free_stands_for_nothing():
+    assert vanishing("").snap.vanished == {}
+
+
+SENT = [
+    pytest.param(Conflict, False, id="refused"),
+    pytest.param(NotFound, False, id="gone"),
+    pytest.param(Unreachable, True, id="unknown"),
+]
+
+
+@pytest.mark.parametrize(("error", "counts"), SENT)
+def test_a_write_that_may_be_applied_yet_counts_for_what_it_names(error, counts):
+    made = loop()
+    made._newer(LeaseView, lease("other", holder="uid-x", observed=report(), addresses=(), version="5"))
+    made.snap.note_sent(OTHER, "5", (A1,))
+    job = Job(("lease", *OTHER), (), version="5", context=LeaseAct.NAME_OWNER)
+    made._done(Done(job, None, error("PATCH", 0, "said the server")))
+    assert (made.snap.others_with(A1, ("default", "r")) == [OTHER]) is counts
