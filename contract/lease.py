@@ -144,8 +144,8 @@ def _new_holder(view: LeaseView, holder: str, stamp: str) -> dict[str, Any]:
 WRITES: Final[tuple[tuple[str, str, str, str, str], ...]] = (
     ("create", "none", "free", "controller", "the route is new"),
     ("create", "none", "held", "controller", "it vanished while held: it runs out first"),
-    ("name_owner", "free", "free", "controller", "who shall hold has changed"),
-    ("name_owner", "held", "held", "controller", "who shall hold has changed"),
+    ("name_owner", "free", "free", "controller", "who shall hold, or what, has changed"),
+    ("name_owner", "held", "held", "controller", "who shall hold, or what, has changed"),
     ("prepare", "held", "held", "the owner's sidecar", "ready to take over"),
     ("explain", "free", "free", "the owner's sidecar", "why it does not take it"),
     ("take", "free", "held", "the owner's sidecar", "prepared"),

@@ -161,7 +161,7 @@ def access(snap: Snapshot, namespace: str, plans: dict[Key, RoutePlan]) -> tuple
     wanted = {
         lease_name(key[1])
         for key in snap.routes_in.get(namespace, ())
-        if (plan := plans.get(key)) is not None and plan.acceptance is not None and plan.acceptance.granted
+        if (plan := plans.get(key)) is not None and plan.acceptance is not None and plan.acceptance.rightful
     }
     there = {key[1] for key in snap.leases_in.get(namespace, ()) if route_of(snap, key) is not None}
     return tuple(sorted(wanted | there))

@@ -329,7 +329,7 @@ class Loop:
             if key in self.snap.routes or self.snap.lease_of(key) is not None:
                 new = self._plans[key] = plan_route(self.snap, key, acceptor)
             uids |= {uid for plan in (old, new) if plan is not None for uid in plan.entries}
-            if _granted(old) != _granted(new):
+            if _rightful(old) != _rightful(new):
                 dirty.spaces.add(key[0])
         self._note_waiting(dirty.routes)
         self._write_leases(dirty.routes)
@@ -423,8 +423,8 @@ class Loop:
         return True
 
 
-def _granted(plan: RoutePlan | None) -> bool:
-    return plan is not None and plan.acceptance is not None and bool(plan.acceptance.granted)
+def _rightful(plan: RoutePlan | None) -> bool:
+    return plan is not None and plan.acceptance is not None and plan.acceptance.rightful
 
 
 def _key(item: Item) -> Key:

@@ -15,7 +15,7 @@ from contract.assignment import Assignment, decode_assignment
 from contract.errors import ContractError
 from contract.lease import LeaseView, decode_lease
 from contract.names import ASSIGNMENT
-from lab.errors import LabError
+from lab.errors import WaitTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -70,11 +70,11 @@ class Ledger:
         """Wait until the condition holds; it is asked again at every change.
 
         Raises:
-            LabError: it did not in time; says for what it waited.
+            WaitTimeout: it did not in time; says for what it waited.
         """
         with self._changed:
             if not self._changed.wait_for(condition, timeout_s):
-                raise LabError(f"waited {timeout_s:g} s in vain: {what}")
+                raise WaitTimeout(f"waited {timeout_s:g} s in vain: {what}")
 
     def current(self, path: str, name: str) -> dict[str, Any]:
         """The newest version of an object, or an empty one."""

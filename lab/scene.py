@@ -219,7 +219,8 @@ class Scene:
             LabError: it does not come about; says what is amiss.
         """
         deadline = time.monotonic() + timeout_s
-        self.ledger.wait(f"{self.namespace}: the Lease is the newer Pod's", self._lease_is_right, timeout_s)
+        with contextlib.suppress(WaitTimeout):
+            self.ledger.wait("the Lease", lambda: not self._lease_amiss(), timeout_s)
         # a kernel's state and a host's neighbour table have no event that could be waited for here
         while (amiss := self._amiss()) and time.monotonic() < deadline:
             time.sleep(_LOOK_EVERY_S)
@@ -236,18 +237,22 @@ class Scene:
 
         self.ledger.wait(f"{self.namespace}: the holder renews", often_enough, READY_S)
 
-    def _lease_is_right(self) -> bool:
+    def _lease_amiss(self) -> str:
+        """What of the route's Lease is not as it is when all is well, or ``""``."""
         lease = self.lease
-        if lease is None or not lease.holder or lease.holder != lease.owner or lease.lost:
-            return False
-        if _ANNOUNCED not in lease.observed:
-            return False
-        pod = next((pod for pod in self.ledger.all(PODS, self.namespace) if pod["metadata"]["name"] == "newer"), None)
-        return pod is not None and pod["metadata"]["uid"] == lease.holder
+        if lease is None:
+            return "there is no Lease"
+        names = {pod["metadata"]["uid"]: pod["metadata"]["name"] for pod in self.ledger.all(PODS, self.namespace)}
+        for what, uid in (("held by", lease.holder), ("owned by", lease.owner)):
+            if names.get(uid) != "newer":
+                return f"the Lease is {what} {names.get(uid) or uid or 'nobody'}, not by newer"
+        if lease.lost:
+            return f"{' and '.join(names.get(uid, uid) for uid in lease.lost)} still counts as lost"
+        return "" if _ANNOUNCED in lease.observed else f"newer has not announced its address: {lease.observed}"
 
     def _amiss(self) -> str:
-        if not self._lease_is_right():
-            return "the Lease is the newer Pod's no more"
+        if amiss := self._lease_amiss():
+            return amiss
         for pod in self.pods:
             has = f"{self.address}/32" in pod.addresses(INTERFACE)
             if has != (pod.name == "newer"):

@@ -158,8 +158,8 @@ MUTANTS = (
     one(
         "a shorter duration does not count",
         MACHINE,
-        "duration_s=min(s.duration_s, view.duration_s)",
-        "duration_s=s.duration_s",
+        "duration_s = min(s.duration_s, view.duration_s)",
+        "duration_s = s.duration_s",
     ),
     one(
         "the duration that the holder counts with is not asked",
