@@ -9,47 +9,25 @@ machine's wall clock is set forward, and then back, by so much in the middle: fo
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import socket
 import struct
 import subprocess
 import sys
-import threading
 import time
-from typing import TYPE_CHECKING, Any
 
-from common import figures, heading
+from common import figures, heading, inside
 
 from lab import closed, links
 from lab.links import Links
 from sidecar.fence import Fence
 from sidecar.frames import arp_reply, arp_request
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 ROUNDS = 200
 AHEAD_S, BEHIND_S, APART_S = 0.03, 0.01, 0.0001
 ADDRESS, CLIENT = "192.0.2.10", "192.0.2.99"
 ADDRESS6, CLIENT6 = "2001:db8::10", "2001:db8::99"
 _TIMESTAMPNS = 35
-
-
-def inside(netns: str, make: Callable[[], Any]) -> Any:
-    """Make something in a network namespace: a socket stays in the one it was made in."""
-    made: list[Any] = []
-
-    def run() -> None:
-        with open(f"/run/netns/{netns}") as file:  # noqa: PTH123 - its descriptor is wanted
-            if ctypes.CDLL(None).setns(file.fileno(), 0x40000000):
-                return
-        made.append(make())
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    return made[0]
 
 
 def packet_socket() -> socket.socket:

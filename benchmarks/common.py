@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import datetime as dt
 import math
 import os
@@ -135,3 +136,19 @@ def heading(title: str) -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     system = f"{os.cpu_count()} cores, {memory:.0f} GiB, Linux {platform.release()}, Python {platform.python_version()}"
     return f"## {title}\n\n{dt.datetime.now(dt.UTC):%Y-%m-%d}; {system}\n"
+
+
+def inside(netns: str, make: Callable[[], Any]) -> Any:
+    """Make something in a network namespace: a socket stays in the one it was made in."""
+    made: list[Any] = []
+
+    def run() -> None:
+        with open(f"/run/netns/{netns}") as file:  # noqa: PTH123 - its descriptor is wanted
+            if ctypes.CDLL(None).setns(file.fileno(), 0x40000000):
+                return
+        made.append(make())
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    return made[0]
