@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from contract.lease import micro_time
 from contract.names import ASSIGNMENT, SIDECAR_ROLE
 from controller.conditions import stamp_conditions, stamped
-from controller.decide import LeaseAct, LeaseWrite
+from controller.leases import LeaseAct, LeaseWrite
 from controller.writer import Job, Request
 
 if TYPE_CHECKING:

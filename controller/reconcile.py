@@ -19,12 +19,13 @@ from contract.lease import LeaseView
 from contract.names import ASSIGNMENT
 from controller import outgoing
 from controller.accept import Acceptor
-from controller.decide import LeaseAct, RoutePlan, access, assignment, plan_route, route_of
+from controller.decide import RoutePlan, access, assignment, plan_route, route_of
 from controller.errors import Conflict, Forbidden, NotFound, ThreadEnded, Unreachable
 from controller.events import events_for
 from controller.expiry import Expiry
 from controller.gateways import class_status, gateway_status, plain
 from controller.impact import Impact, everything, impact
+from controller.leases import LeaseAct
 from controller.objects import Gateway, GatewayClass, Key, Pod, Route
 from controller.reflector import PATHS, Item, Listed, Seen, Trouble, decoded
 from controller.snapshot import Snapshot, is_route_lease

@@ -8,8 +8,9 @@ but to copy them; `decide` of both is compared now and then (`CHECK_ONE_IN`).
 from __future__ import annotations
 
 from contract.lease import LeaseView
-from controller.decide import LeaseAct, decide
+from controller.decide import decide
 from controller.expiry import Expiry, life_sign, vacancy_sign
+from controller.leases import LeaseAct
 from controller.objects import Pod, Route
 from controller.snapshot import Snapshot
 

@@ -38,7 +38,7 @@ def one(name, file, text, other):
 
 
 MACHINE, LEASE, EXPIRY, NAMES = "sidecar/machine.py", "contract/lease.py", "controller/expiry.py", "contract/names.py"
-HOST, DECIDE, SNAPSHOT = "tests/simulation/sidecar.py", "controller/decide.py", "controller/snapshot.py"
+HOST, LEASES, SNAPSHOT = "tests/simulation/sidecar.py", "controller/leases.py", "controller/snapshot.py"
 FREE = 'spec={"holderIdentity": "", "leaseDurationSeconds": duration_s}, notes=notes)'
 RENEW = 'return _patch(view, spec={"renewTime": micro_time(now)}, notes={OBSERVED: observed})'
 
@@ -175,7 +175,7 @@ MUTANTS = (
     ),
     one(
         "who is lost is never found",
-        DECIDE,
+        LEASES,
         "if uid != view.prepared and uid in snap.pod_by_uid]",
         "if uid in snap.pod_by_uid]",
     ),
@@ -205,7 +205,7 @@ MUTANTS = (
     ),
     one(
         "an address is taken from a Lease whose holder has not reported",
-        DECIDE,
+        LEASES,
         "    if not view.holder or report_of(view) is not None:\n        return granted",
         "    if True:\n        return granted",
     ),

@@ -9,8 +9,9 @@ from kube_objects import A1, A2, FAST, applied, gateway, gateway_class, lease, n
 from contract.assignment import AddressEntry, decode_assignment
 from contract.names import GKE_CONTROLLER_NAME, lease_name
 from controller.accept import Mode
-from controller.decide import LeaseAct, decide, plan_route
+from controller.decide import decide, plan_route
 from controller.expiry import life_sign, vacancy_sign
+from controller.leases import LeaseAct
 
 KEY = ("default", "r")
 A, B = pod("a", 1), pod("b", 2)

@@ -11,10 +11,11 @@ from contract.assignment import decode_assignment
 from contract.lease import LeaseView
 from contract.names import ASSIGNMENT
 from controller.conditions import stamped
-from controller.decide import LeaseAct, decide, plan_route
+from controller.decide import decide, plan_route
 from controller.expiry import life_sign, vacancy_sign
 from controller.gateways import gateway_status
 from controller.impact import Impact, impact
+from controller.leases import LeaseAct
 from controller.objects import GatewayClass, Pod, Route, RouteStatus
 from controller.snapshot import Snapshot
 

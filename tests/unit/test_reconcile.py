@@ -7,8 +7,8 @@ from kube_objects import A1, lease, pod, report, route, world
 
 from contract.lease import LeaseView
 from contract.names import GUARD_DEADLINE_S
-from controller.decide import LeaseAct
 from controller.errors import Conflict, NotFound, Unreachable
+from controller.leases import LeaseAct
 from controller.log import Journal
 from controller.reconcile import Loop
 from controller.writer import Done, Job, Writers
