@@ -7,6 +7,7 @@ what is in them is for others to read. Nothing is retried here.
 from __future__ import annotations
 
 import random
+import socket
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -57,6 +58,16 @@ class _Event(msgspec.Struct):
     object: msgspec.Raw
 
 
+# A watch is silent when all is well; a peer that has gone silently is noticed after 11 s by the kernel, not after a
+# minute by the watch's own time-out. Nagle's algorithm stays off, as urllib3 has it.
+_SOCKET_OPTIONS: Final = (
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 5),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 2),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+)
+
 # Made here, before there are threads: msgspec works a type out at its first use, and two threads that do that at once
 # end the process with SIGSEGV.
 _read_status = msgspec.json.Decoder(_Status).decode
@@ -93,6 +104,7 @@ class Kube:
         # whoever calls decides about a second try; a connection belongs to one thread
         self._configuration.retries = urllib3.Retry(0, redirect=0)
         self._configuration.connection_pool_maxsize = 1
+        self._configuration.socket_options = list(_SOCKET_OPTIONS)
 
     def session(self) -> Session:
         """Make a session for one thread; nothing is connected yet."""
