@@ -1,7 +1,7 @@
 # The two commands of the README are `make demo` and `make test`; `make help` lists the rest.
 # Everything is installed by these rules into .venv and the user's cache; nothing is written elsewhere.
 PYTHON ?= python3
-MINUTES ?= 5
+MINUTES ?= 6
 VENV := .venv
 BIN := $(VENV)/bin
 LAB := $(BIN)/holdfast lab run --
