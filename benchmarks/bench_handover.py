@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 from common import ADDRESS, LEASES, NAMESPACE, LeaseWatch, figures, heading, percentile, pod, start_pods, world
 
-from lab.ledger import Ledger
+from lab.ledger import PODS, ROUTES, Ledger, names_lease
 
 if TYPE_CHECKING:
     from lab.world import World
 
 ROUNDS = int(sys.argv[1]) if len(sys.argv) > 1 else 200
-LEASE = f"{NAMESPACE}/holdfast-r"
+LEASE, ROUTE = f"{NAMESPACE}/holdfast-r", f"{NAMESPACE}/r"
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def main() -> None:
         made.apply(MANIFEST)
         uids = start_pods(made, ledger, pod("a", "node-1"), pod("b", "node-2"))
         select(made, "a")
-        held_by(ledger, uids["a"])
+        held_by(ledger, uids["a"], "a")
         made.api.create(LEASES, {"metadata": {"name": "plain"}, "spec": {"renewTime": stamp()}})
         mark, costs, overslept = made.witness.mark(), [], 0.0
         probe = made.client("blue-network").watch(ADDRESS)
@@ -36,7 +36,7 @@ def main() -> None:
             costs.append(lease_write(made, watch))
             to = "ba"[number % 2]
             select(made, to)
-            held_by(ledger, uids[to])
+            held_by(ledger, uids[to], to)
         gaps = probe.stop()
         overslept = sum(each.length_ms for each in probe.stalls)
         holders, false = made.two_holders(mark), len(made.witness.false_speakers(mark))
@@ -58,12 +58,18 @@ def select(made: World, who: str) -> None:
     made.api.patch(path, {"spec": {"podSelector": {"matchLabels": {"who": who}}}})
 
 
-def held_by(ledger: Ledger, uid: str) -> None:
-    """Wait until a Pod holds the route and has reported it."""
+def held_by(ledger: Ledger, uid: str, name: str) -> None:
+    """Wait until a Pod holds the route and nothing of the hand-over is left to be written: the next begins at rest."""
 
     def settled() -> bool:
-        lease = ledger.lease(LEASE)
-        return lease is not None and lease.holder == uid and "announced" in lease.observed
+        lease, status = ledger.lease(LEASE), ledger.current(ROUTES, ROUTE).get("status", {})
+        if lease is None or lease.holder != uid or "announced" not in lease.observed:
+            return False
+        carriers = [pod for pod in ledger.all(PODS, NAMESPACE) if names_lease(pod, LEASE)]
+        ready = {"type": "Ready", "status": "True"}.items()
+        told = any(ready <= each.items() for each in status.get("conditions", []))
+        said = [(each["pod"], each.get("state")) for each in status.get("addresses", [])]
+        return told and len(carriers) == 1 and said == [(name, "announced")]
 
     ledger.wait("the hand-over", settled, 30)
 

@@ -42,7 +42,7 @@ BACKOFF_MAX_S: Final = 10.0
 STALE_S: Final = 1.0
 """After a conflict the watch brings the newer version within milliseconds; where it does not, try again after this."""
 PEOPLE_S: Final = 0.2
-"""What is for people (status, Events) waits until no urgent write is under way, but no longer than this."""
+"""What is for people (status, Events) waits while an urgent write or a hand-over is under way; no longer than this."""
 _NEVER: Final = float("inf")
 
 _SORTS: Final[dict[str, type[Any]]] = {
@@ -342,12 +342,18 @@ class Loop:
         self._people.add(dirty)
 
     def _tell_people(self) -> None:
-        """Write status and Events, once what is urgent has been answered; what has changed twice is told once."""
+        """Write status and Events, once what is urgent is done; what has changed twice is told once."""
         if not self._leading or not self._people:
             return
-        if not self._urgent or monotonic() >= self._people_s + PEOPLE_S:
+        waits = self._urgent or any(map(self._changes_hands, self._people.routes))
+        if not waits or monotonic() >= self._people_s + PEOPLE_S:
             told, self._people, self._people_s = self._people, Impact(), _NEVER
             self._write_statuses(told)
+
+    def _changes_hands(self, key: Key) -> bool:
+        """Whether a route's address is on its way: the API server's time is then for the sidecars' writes."""
+        view = self.snap.lease_of(key)
+        return view is not None and view.owner not in ("", view.holder)
 
     def _note_waiting(self, routes: set[Key]) -> None:
         for key in routes:

@@ -10,7 +10,7 @@ from contract.names import GUARD_DEADLINE_S
 from controller.errors import Conflict, NotFound, Unreachable
 from controller.leases import LeaseAct
 from controller.log import Journal
-from controller.reconcile import Loop
+from controller.reconcile import PEOPLE_S, Loop
 from controller.writer import Done, Job, Writers
 
 KEY = ("default", "holdfast-r")
@@ -91,3 +91,30 @@ def test_a_write_that_may_be_applied_yet_counts_for_what_it_names(error, counts)
     job = Job(("lease", *OTHER), (), version="5", context=LeaseAct.NAME_OWNER)
     made._done(Done(job, None, error("PATCH", 0, "said the server")))
     assert (made.snap.others_with(A1, ("default", "r")) == [OTHER]) is counts
+
+
+def telling(monkeypatch, **view):
+    """A loop that has a status to tell of a route whose Lease is like this, its clock, and the writes for people."""
+    made, now = loop(), [100.0]
+    monkeypatch.setattr("controller.reconcile.monotonic", lambda: now[0])
+    made.snap.put(lease(version="11", **view))
+    made._leading, made._unsynced = True, set()
+    made._dirty.routes.add(("default", "r"))
+    made._decide()
+    made._urgent.clear()  # as if all of it had been answered
+    return made, now, made.writers._cold
+
+
+def test_what_is_for_people_waits_for_a_hand_over_but_not_for_long(monkeypatch):
+    made, now, told = telling(monkeypatch, owner="uid-a", holder="uid-b", observed=report(A1))
+    made._tell_people()
+    assert told.empty()
+    now[0] += PEOPLE_S
+    made._tell_people()
+    assert not told.empty()
+
+
+def test_what_is_for_people_is_told_at_once_when_the_owner_holds(monkeypatch):
+    made, _, told = telling(monkeypatch, owner="uid-a", holder="uid-a", observed=report(A1))
+    made._tell_people()
+    assert not told.empty()
