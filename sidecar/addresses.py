@@ -50,7 +50,7 @@ def lifetime_s(left_s: float, *, only_fence: bool) -> int:
     """Round the time left to the whole seconds that the kernel takes for `valid_lft`; 0: no lifetime will do.
 
     Where a rule in the kernel keeps the deadline, the lifetime comes after it, rounded up. Where the lifetime is the
-    only fence it is rounded down, so that its lateness (1.03 s at most, measured) stays within the guard of 1.1 s.
+    only fence it is rounded down, so that its lateness (1.12 s at most, measured) stays within the guard of 1.3 s.
     """
     if only_fence:
         return max(0, math.floor(left_s + _ROUNDING_S))

@@ -61,7 +61,7 @@ MUTANTS = (
     one(
         "a lifetime for a fence, and no guard time for it",
         NAMES,
-        "GUARD_LIFETIME_S: Final = 1.1",
+        "GUARD_LIFETIME_S: Final = 1.3",
         "GUARD_LIFETIME_S: Final = 0.0",
     ),
     one("a guard time too short", NAMES, "GUARD_DEADLINE_S: Final = 0.1", "GUARD_DEADLINE_S: Final = -0.2"),
