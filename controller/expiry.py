@@ -59,12 +59,13 @@ class _Count:
 
 
 class Expiry:
-    """The clock of all Leases."""
+    """The clock of all Leases; what it is asked costs what has run out, not what there is. Time never goes back."""
 
     def __init__(self) -> None:
         self._counts: dict[Key, _Count] = {}
         # due times, some of them of counts that have been replaced meanwhile
         self._heap: list[tuple[float, Key]] = []
+        self._over: set[Key] = set()
 
     def observe(self, view: LeaseView, now: float) -> None:
         """Note a version; time goes on counting where it is no sign of life."""
@@ -72,7 +73,7 @@ class Expiry:
         held = bool(view.holder)
         waited = held or (bool(view.owner) and view.owner not in view.lost)
         if not waited:
-            self._counts.pop(key, None)
+            self.forget(key)
             return
         sign = life_sign(view) if held else vacancy_sign(view)
         known = self._counts.get(key)
@@ -83,37 +84,48 @@ class Expiry:
     def forget(self, key: Key) -> None:
         """The Lease is no more."""
         self._counts.pop(key, None)
+        self._over.discard(key)
 
     def restart(self, now: float) -> None:
         """Count everything anew: who has just become leader trusts nothing from before."""
         self._heap.clear()
+        self._over.clear()
         for key, count in list(self._counts.items()):
             self._set(key, replace(count, since_s=now), anew=True)
 
     def expired(self, now: float) -> frozenset[Sign]:
         """The life signs of holders that have been silent for too long."""
-        return frozenset(c.sign for c in self._counts.values() if c.held and now >= c.due_s)
+        return frozenset(self._counts[key].sign for key in self._run_out(now) if self._counts[key].held)
 
     def untaken(self, now: float) -> frozenset[Sign]:
         """The vacancy signs of owners that have left a free Lease alone for too long."""
-        return frozenset(c.sign for c in self._counts.values() if not c.held and now >= c.due_s)
+        return frozenset(self._counts[key].sign for key in self._run_out(now) if not self._counts[key].held)
 
     def next_at(self, now: float) -> float | None:
         """When something is due next that is not due yet; None: never."""
-        while self._heap:
-            due_s, key = self._heap[0]
-            count = self._counts.get(key)
-            if count is not None and count.due_s == due_s and due_s > now:
-                return due_s
+        self._run_out(now)
+        while self._heap and not self._current(*self._heap[0]):
             heapq.heappop(self._heap)
-        return None
+        return self._heap[0][0] if self._heap else None
 
     def due(self, now: float) -> list[Key]:
         """The Leases of which something is due."""
-        return [key for key, count in self._counts.items() if now >= count.due_s]
+        return list(self._run_out(now))
+
+    def _run_out(self, now: float) -> set[Key]:
+        while self._heap and self._heap[0][0] <= now:
+            due_s, key = heapq.heappop(self._heap)
+            if self._current(due_s, key):
+                self._over.add(key)
+        return self._over
+
+    def _current(self, due_s: float, key: Key) -> bool:
+        count = self._counts.get(key)
+        return count is not None and count.due_s == due_s
 
     def _set(self, key: Key, count: _Count, *, anew: bool = False) -> None:
         known = self._counts.get(key)
         self._counts[key] = count
         if anew or known is None or known.due_s != count.due_s:
+            self._over.discard(key)
             heapq.heappush(self._heap, (count.due_s, key))

@@ -215,7 +215,7 @@ MUTANTS = (
         "return found if sent is None else found | sent.addresses",
         "return found",
     ),
-    one("an owner that takes nothing is never lost", EXPIRY, "if not c.held and now >= c.due_s", "if False"),
+    one("an owner that takes nothing is never lost", EXPIRY, "if not self._counts[key].held)", "if False)"),
 )
 
 UNVERSIONED = """
