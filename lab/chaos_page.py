@@ -291,7 +291,8 @@ _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);margin:2em auto;max-width:1100px;
 padding:0 1em}
 table{border-collapse:collapse;font-size:13px}td,th{border:1px solid var(--grid);padding:3px 7px;text-align:left;
-vertical-align:top}.wide{overflow-x:auto}.good td:last-child,p.good{background:var(--goodbg)}
+vertical-align:top}td:nth-child(n+3):not(:last-child){white-space:nowrap}
+.wide{overflow-x:auto}.good td:last-child,p.good{background:var(--goodbg)}
 .bad td,p.bad{background:var(--badbg)}.late td:last-child{background:var(--latebg)}p.good,p.bad{padding:.6em}
 svg text{font:12px system-ui,sans-serif;fill:var(--ink)}summary{cursor:pointer;padding:3px 0}
 """
