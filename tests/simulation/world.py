@@ -167,8 +167,11 @@ class World:
     def _check_freed(self, old):
         """Freed by the controller: late is wrong as well, if one was at work all the time."""
         since = self.server.signs.get((old.namespace, old.name), 0.0)
-        steady = min((each.steady_since for each in self.controllers.values() if each.leads), default=self.loop.now)
-        late = self.loop.now - max(since, steady) - max(self.faults.longest_s, patience_s(old))
+        leaders = [each for each in self.controllers.values() if each.leads]
+        steady = min((each.steady_since for each in leaders), default=self.loop.now)
+        # time counts from when a version is seen, and a slow line shows everything later, conflicts too
+        slow = max((each.line.lag + each.line.slow_answers for each in leaders), default=0.0)
+        late = self.loop.now - max(since, steady) - slow - max(self.faults.longest_s, patience_s(old))
         if late > LATE_S and self.loop.now - self.faults.disturbed > LATE_S:
             self.violated("late", f"{old.name} is freed from {old.holder} {late:.2f} s later than it might be")
 
