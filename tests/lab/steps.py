@@ -109,7 +109,13 @@ class Steps:
         self.api.patch(self.at("gkeiproutes", name), {"spec": spec})
 
     def pod(
-        self, name: str, *, node: str = "", notes: dict[str, str] | None = None, labels: dict[str, str] | None = None
+        self,
+        name: str,
+        *,
+        node: str = "",
+        notes: dict[str, str] | None = None,
+        labels: dict[str, str] | None = None,
+        grace_s: int = 2,
     ) -> None:
         """Create a Pod, in a later second than all others of the namespace: it is the newest."""
         self.tick()
@@ -118,7 +124,8 @@ class Steps:
             "labels": {"app": "web", "name": name, **(labels or {})},
             "annotations": {INTERFACES: NICS, **(notes or {})},
         }
-        self.api.create(self.at("pods"), {"metadata": meta, "spec": _pod_spec() | ({"nodeName": node} if node else {})})
+        spec = _pod_spec() | {"terminationGracePeriodSeconds": grace_s} | ({"nodeName": node} if node else {})
+        self.api.create(self.at("pods"), {"metadata": meta, "spec": spec})
 
     def deployment(self, replicas: int) -> None:
         labels = {"app": "web"}

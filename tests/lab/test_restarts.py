@@ -147,7 +147,7 @@ def test_a_namespace_that_is_deleted_takes_its_lease_along_but_not_its_stopped_h
     everywhere = {"name": "l", "port": 443, "protocol": "none", "allowedRoutes": {"namespaces": {"from": "All"}}}
     steps.gateway(listeners=[everywhere])
     doomed.route(**parent)
-    doomed.pod("a")
+    doomed.pod("a", grace_s=30)
     a = doomed.held_by("a")
     doomed.tick()
     steps.route()
