@@ -172,7 +172,7 @@ class Snapshot:
         elif kind is Route:
             self._drop_route(key)
             gone = self.vanished.get(lease_key(key))
-            if gone is not None and not (gone.final and gone.view.holder):
+            if gone is not None and not gone.view.holder:
                 del self.vanished[lease_key(key)]
         elif kind is Gateway:
             if (old := self.gateways.pop(key, None)) is not None:
@@ -187,7 +187,7 @@ class Snapshot:
     def note_vanished(self, key: Key, *, final: bool) -> None:
         """A Lease is being dropped: remember how it was last seen, where somebody may still count with it."""
         view = self.leases.get(key)
-        if view is not None and (key in self.route_of_lease or (final and view.holder)):
+        if view is not None and (key in self.route_of_lease or view.holder):
             self.vanished[key] = Vanished(view, final)
 
     def run_out(self, key: Key) -> bool:
@@ -306,8 +306,8 @@ class Snapshot:
         that was deleted while it was held stands for what it named until it is made again.
         """
         view, gone, sent = self.leases.get(key), self.vanished.get(key), self.under_way.get(key)
-        if view is None and gone is not None and gone.final and gone.view.holder:
-            # one that went while it was not looked at was most likely freed before, and by another replica
+        if view is None and gone is not None and gone.view.holder:
+            # one that went while it was not looked at was most likely freed before; that is not certain
             view = gone.view
         found = named(view) if view is not None else frozenset[str]()
         return found if sent is None else found | sent.addresses

@@ -46,20 +46,21 @@ def test_a_lease_that_is_not_there_is_forgotten_and_may_have_been_held(error, ve
 OTHER = ("default", "holdfast-other")
 
 
-def vanishing(holder):
+def vanishing(holder, *, final=True):
     """A Lease with its route gone is deleted by somebody, as with its namespace; another route claims its address."""
     made = loop()
     made._leading, made._unsynced = True, set()
     view = lease("other", holder=holder, observed=report(A1) if holder else "", duration_s=2)
     made._newer(LeaseView, view)
-    made._gone(LeaseView, OTHER, final=True)
+    made._gone(LeaseView, OTHER, final=final)
     return made
 
 
-def test_a_lease_that_vanished_with_its_route_stands_for_its_addresses_until_it_has_run_out(monkeypatch):
+@pytest.mark.parametrize("final", [True, False], ids=["seen", "found-gone"])
+def test_a_lease_that_vanished_with_its_route_stands_for_its_addresses_until_it_has_run_out(monkeypatch, final):
     now = [100.0]
     monkeypatch.setattr("controller.reconcile.monotonic", lambda: now[0])
-    made = vanishing("uid-x")
+    made = vanishing("uid-x", final=final)
     assert made.snap.others_with(A1, ("default", "r")) == [OTHER]
     now[0] += 10.0 + GUARD_DEADLINE_S - 0.01
     made._count()
