@@ -187,7 +187,9 @@ def _entries(
         # the Lease first: an entry without one is the sign of a Lease that has vanished
         wanted = {pod.metadata.uid for pod in snap.candidates(route.key) if entry_on(pod, lease_name(route.name))}
     else:
-        lost = (each.uid for each in candidates if each.verdict is Verdict.LOST)
+        # one that is found keeps its entry until the Lease says so too, or it would take back that it is prepared
+        found = {each.uid for each in candidates if each.eligible}.intersection(view.lost)
+        lost = (each.uid for each in candidates if each.verdict is Verdict.LOST or each.uid in found)
         wanted = {owner, view.owner, *_holding(view, owner, by_uid), *lost}
     made = {}
     for uid in sorted(wanted):

@@ -229,6 +229,12 @@ def test_leases_of_nobody_known_are_left_alone():
 # Entries --------------------------------------------------------------------------------------------------------
 
 ENTRIES = [
+    pytest.param(
+        [A, B],
+        lease(owner="uid-b", holder="uid-b", observed=report(A1), lost=("uid-a",), prepared="uid-a"),
+        {"a", "b"},
+        id="one-that-is-found-until-the-Lease-says-so",
+    ),
     pytest.param([A, B], lease(**HELD_BY_A), {"a", "b"}, id="the-new-one-first"),
     pytest.param([A, B], lease(owner="uid-b", holder="uid-a"), {"a", "b"}, id="until-handed-over"),
     pytest.param([A, B], lease(owner="uid-b", holder="uid-b"), {"b"}, id="handed-over"),
