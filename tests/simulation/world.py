@@ -79,6 +79,7 @@ class World:
         self.outcome = Outcome(schedule)
         self.server = Server(self.loop, self.violated, self.log)
         self.server.patient = self._check_freed
+        self.server.quarrel = self._two_lead
         self.judge = Judge(self.loop, self.violated, self.log)
         self.outcome.spans = self.judge.spans
         self.sidecars = {}
@@ -174,6 +175,13 @@ class World:
         late = self.loop.now - max(since, steady) - slow - max(self.faults.longest_s, patience_s(old))
         if late > LATE_S and self.loop.now - self.faults.disturbed > LATE_S:
             self.violated("late", f"{old.name} is freed from {old.holder} {late:.2f} s later than it might be")
+
+    def _two_lead(self):
+        """Whether two lead at once: for seconds here, with the real election for no time.
+
+        One may be behind the other, and both write what they see. That is no storm to be found; two holders would be.
+        """
+        return sum(each.leads for each in self.controllers.values()) > 1
 
     def wrong(self):
         """Say what is not as it should be in the end, or ``""``."""
