@@ -178,10 +178,11 @@ class State(msgspec.Struct, frozen=True):
     def report(self) -> str:
         """What the Lease is to say of the addresses: those that may stand soon, or still, are among them."""
         said = {each.address for each in self.reports}
+        unsaid = self.wanted - said
         soon = tuple(
             AddressReport(each.address, each.interface or "", AddressState.FAILED, "not configured yet")
             for each in (self.entry.addresses if self.entry else ())
-            if each.address in self.wanted - said
+            if each.address in unsaid
         )
         still = tuple(
             AddressReport(address, "", AddressState.CONFIGURED, "not removed yet")
