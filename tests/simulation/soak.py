@@ -51,18 +51,32 @@ def batch(seeds):
     return result
 
 
-def soak(schedules, first=0, *, stop_at=None, workers=None):
-    """Play `schedules` seeds from `first` on; with `stop_at`, no more batches after so many violations."""
+def soak(schedules, first=0, *, stop_at=None, workers=None, seen=lambda _result, _total: None):
+    """Play `schedules` seeds from `first` on.
+
+    With `stop_at`, no more batches after so many violations. `seen` is called with each batch's result and with
+    the total so far: a run of hours says at once what it finds.
+    """
     seeds = range(first, first + schedules)
     batches = [seeds[i : i + BATCH] for i in range(0, schedules, BATCH)]
     total = Result()
     with multiprocessing.get_context("fork").Pool(workers or os.cpu_count()) as pool:
         for result in pool.imap(batch, batches):
             total.merge(result)
+            seen(result, total)
             if stop_at is not None and len(total.violations) >= stop_at:
                 pool.terminate()
                 break
     return total
+
+
+def tell(result, total):
+    """Print the violations of a batch, and how far the run is, each 10,000 schedules."""
+    for seed, at, kind, what in result.violations:
+        print(f"seed {seed} at {at:.3f} s: {kind}: {what}", flush=True)  # noqa: T201 - a command
+        print(f"    again: python -m tests.simulation.replay {seed}", flush=True)  # noqa: T201 - a command
+    if total.schedules % 10_000 == 0:
+        print(f"so far: {total.line}", flush=True)  # noqa: T201 - a command
 
 
 def main():
@@ -72,12 +86,9 @@ def main():
     parser.add_argument("--workers", type=int, default=None)
     options = parser.parse_args()
     begun = time.monotonic()
-    result = soak(options.schedules, options.first, workers=options.workers)
+    result = soak(options.schedules, options.first, workers=options.workers, seen=tell)
     took_s = time.monotonic() - begun
     print("\n".join(result.coverage.lines()))  # noqa: T201 - a command
-    for seed, at, kind, what in result.violations[:20]:
-        print(f"seed {seed} at {at:.3f} s: {kind}: {what}")  # noqa: T201 - a command
-        print(f"    again: python -m tests.simulation.replay {seed}")  # noqa: T201 - a command
     print(f"{result.simulated_s:.0f} s simulated with {result.events} events in {took_s:.1f} s")  # noqa: T201 - a command
     print(result.line)  # noqa: T201 - a command
     return 1 if result.violations else 0
