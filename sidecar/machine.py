@@ -25,224 +25,35 @@ that lets the next one start. An event that answers nothing in flight is `Illega
 
 *A write without an answer* may be applied at any time: the Lease is read before anything else is written.
 
-`step` notes the event, then does the first row of `TABLE[phase]` whose condition holds. Deterministic, no clock: `now`
-and all times are seconds of CLOCK_BOOTTIME. Not here: Overlap, nonlocal-bind and the sources without a Lease, which
-get rows and phases of their own; an entry that asks for Overlap is held exclusively.
+`step` notes the event (`sidecar.noting`) in the state (`sidecar.state`), then does the first row of `TABLE[phase]`
+whose condition holds. Deterministic, no clock: `now` and all times are seconds of CLOCK_BOOTTIME. Not here: Overlap,
+nonlocal-bind and the sources without a Lease, which get rows and phases of their own; an entry that asks for Overlap is
+held exclusively.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from contract.assignment import RouteEntry
-from contract.errors import ContractError
-from contract.lease import LeaseView
-from contract.report import AddressReport, AddressState, Fence, Report, decode_report, encode_report
-from sidecar.events import (
-    Action,
-    Announce,
-    Assigned,
-    ClockStepped,
-    Configure,
-    Configured,
-    Event,
-    IllegalEvent,
-    InFlight,
-    KernelSeen,
-    Kind,
-    LeaseSeen,
-    Prepared,
-    Read,
-    ReadDone,
-    Reannounce,
-    Refused,
-    Remove,
-    Removed,
-    Stop,
-    Tick,
-    Unanswered,
-    Unprepared,
-    Write,
-    Written,
-)
+from sidecar.events import Action, Announce, Configure, Event, InFlight, Kind, Read, Remove, Write
+from sidecar.noting import ANNOUNCE_APART_S, note
+from sidecar.state import Phase, State, decoded, lapsed, observed, phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 RENEW_FRACTION: Final = 3
 """A holder renews at a third of the duration: two more chances before the deadline."""
-ANNOUNCE_APART_S: Final = 1.1
-"""Linux neighbours may ignore a change within their locktime of 1 s (net/ipv4/arp.c)."""
-ANNOUNCE_REPEATS: Final = 5
 ANNOUNCE_EVERY_S: Final = 60.0
 """Switches forget a MAC address after 300 s (IEEE 802.1D), routers an ARP entry after 1200 s."""
 REPORT_APART_S: Final = 0.2
 """A report that changes again and again is written no more often than this; the first one is written at once."""
-RETRY_FIRST_S: Final = 0.02
-RETRY_MAX_S: Final = 0.5
-CONFIGURE_RETRY_S: Final = 1.0
-
 
 replace = msgspec.structs.replace
-
-# State ----------------------------------------------------------------------------------------------------------
-
-
-class Phase(StrEnum):
-    """Where a route stands in this Pod; derived from the state, never stored."""
-
-    ABSENT = "absent"  # not asked to hold it, and does not
-    BLIND = "blind"  # the Lease is not known: what is configured stays until its deadline
-    WAITING = "waiting"  # asked to hold it; another does, or nobody
-    HOLDING = "holding"  # does hold it
-    LEAVING = "leaving"  # does hold it, and is to let go
-    OUSTED = "ousted"  # has addresses without the right to them; the fence has cut them off already
-
-
-class State(msgspec.Struct, frozen=True):
-    """All that is known of one route; a struct, since making a changed copy is on the way from event to frame.
-
-    Attributes:
-        me: UID of this Pod.
-        lease: the newest version seen.
-        base_s: when the last write that counts as a sign of life was sent; None: there is none that counts.
-        duration_s: the least Lease duration seen since the base.
-        present: the route's addresses that stand in the kernel.
-        fenced_s: the deadline that the kernel has; None: none, or a step of the clock has spoilt it.
-        stepped: the clock was set while the deadline was on its way to the kernel.
-        prepared: interface, socket and frames are ready.
-        flight: the action under way.
-        reread: something was written of which the outcome is not known.
-        write_at_s: not before this time may the Lease be written or read again after a failure.
-        configure_at_s: not before this time are addresses added again after a failure; `remove_at_s`: removed.
-        reported_s: when the report was last written.
-    """
-
-    me: str
-    entry: RouteEntry | None = None
-    lease: LeaseView | None = None
-    base_s: float | None = None
-    duration_s: float = 0.0
-    present: frozenset[str] = frozenset()
-    fenced_s: float | None = None
-    stepped: bool = False
-    prepared: bool = False
-    fence: Fence = Fence.LIFETIME
-    reports: tuple[AddressReport, ...] = ()
-    flight: InFlight | None = None
-    reread: bool = False
-    failures: int = 0
-    write_at_s: float = 0.0
-    configure_at_s: float = 0.0
-    remove_at_s: float = 0.0
-    reported_s: float = float("-inf")
-    announce_at_s: float | None = None
-    announced_s: float = float("-inf")
-    repeats: int = 0
-    drain_until_s: float | None = None
-    give_up_s: float | None = None
-    trouble: str = ""
-
-    @property
-    def mine(self) -> bool:
-        """Whether the Lease, as far as known, names this Pod as holder."""
-        return self.lease is not None and self.lease.holder == self.me
-
-    @property
-    def deadline_s(self) -> float | None:
-        """Until when this Pod may have the addresses configured; None: not at all before a renewal."""
-        return None if self.base_s is None else self.base_s + self.duration_s
-
-    @property
-    def named(self) -> frozenset[str]:
-        """The addresses of the entry."""
-        return frozenset(a.address for a in self.entry.addresses) if self.entry else frozenset()
-
-    @property
-    def wanted(self) -> frozenset[str]:
-        """Those of them that the Lease is for: what may be configured while this Pod holds it."""
-        return self.named & frozenset(self.lease.addresses) if self.lease else frozenset()
-
-    @property
-    def successor(self) -> str:
-        """The Pod that shall hold next and is prepared for it, or ``""``."""
-        if self.lease is None or self.lease.owner in ("", self.me) or self.lease.prepared != self.lease.owner:
-            return ""
-        return self.lease.owner
-
-    @property
-    def report(self) -> str:
-        """What the Lease is to say of the addresses: those that may stand soon, or still, are among them."""
-        said = {each.address for each in self.reports}
-        unsaid = self.wanted - said
-        soon = tuple(
-            AddressReport(each.address, each.interface or "", AddressState.FAILED, "not configured yet")
-            for each in (self.entry.addresses if self.entry else ())
-            if each.address in unsaid
-        )
-        still = tuple(
-            AddressReport(address, "", AddressState.CONFIGURED, "not removed yet")
-            for address in sorted(self.present - self.wanted - said)
-        )
-        return encode_report(Report(self.fence, self.reports + soon + still, self._counted_s))
-
-    @property
-    def _counted_s(self) -> int:
-        """The duration that what stands in the kernel was counted with."""
-        if self.lease is None:
-            return 0
-        before = _decoded(self.lease.observed) if self.present and self.fenced_s is None else None
-        # an earlier self's deadline is still in the kernel, and the Lease's duration may have been shortened since
-        return max(self.lease.duration_s, before.duration_s if before else 0)
-
-
-def phase(s: State, now: float) -> Phase:
-    """Say where the route stands."""
-    if s.present and not _may_keep(s, now):
-        return Phase.OUSTED
-    if s.mine:
-        return Phase.LEAVING if _must_leave(s, now) else Phase.HOLDING
-    if s.entry is None:
-        return Phase.ABSENT
-    return Phase.BLIND if s.lease is None else Phase.WAITING
-
-
-def finished(s: State, now: float) -> bool:
-    """Whether a Pod that was asked to stop has nothing left to do for this route."""
-    if s.drain_until_s is None or s.present or s.flight is not None:
-        return False
-    if s.give_up_s is not None and now >= s.give_up_s:
-        return True
-    return not s.mine and not s.reread and not _row_due(s, now)
-
-
-def _may_keep(s: State, now: float) -> bool:
-    if s.lease is not None and not s.mine:
-        return False
-    if s.deadline_s is not None and now >= s.deadline_s:
-        return False
-    # without a base these are an earlier self's addresses, and that self's deadline is in the kernel
-    return s.lease is not None or (s.entry is not None and not _drained(s, now))
-
-
-def _must_leave(s: State, now: float) -> bool:
-    if s.successor or s.entry is None:
-        return True
-    nobody_follows = s.drain_until_s is not None and s.lease is not None and not s.lease.owner
-    return nobody_follows or _drained(s, now)
-
-
-def _drained(s: State, now: float) -> bool:
-    return s.drain_until_s is not None and now >= s.drain_until_s
-
-
-def _lapsed(s: State, now: float) -> bool:
-    return s.deadline_s is None or now >= s.deadline_s
-
 
 # The table ------------------------------------------------------------------------------------------------------
 
@@ -260,8 +71,8 @@ def _write(kind: Kind) -> Callable[[State, float], InFlight]:
     def act(s: State, _now: float) -> InFlight:
         assert s.lease is not None  # noqa: S101 - every phase that writes has a Lease
         successor = s.successor if kind is Kind.HAND_OVER else ""
-        observed = s.report if kind in (Kind.RENEW, Kind.EXPLAIN) else ""
-        return Write(kind, s.lease, _timeout_s(s), successor, observed)
+        report = s.report if kind in (Kind.RENEW, Kind.EXPLAIN) else ""
+        return Write(kind, s.lease, _timeout_s(s), successor, report)
 
     return act
 
@@ -289,11 +100,7 @@ def _explain_due(s: State, now: float) -> bool:
     lease = s.lease
     free = lease is not None and not lease.holder and lease.owner == s.me
     # while another holds, a Pod that cannot take over simply does not say that it is prepared
-    return free and not s.prepared and bool(s.reports) and s.report != _observed(s) and _free_to_write(s, now)
-
-
-def _observed(s: State) -> str:
-    return s.lease.observed if s.lease else ""
+    return free and not s.prepared and bool(s.reports) and s.report != observed(s) and _free_to_write(s, now)
 
 
 def _prepare_due(s: State, now: float) -> bool:
@@ -323,16 +130,16 @@ def _renew_at(s: State) -> float:
 
 
 def _report_due(s: State, now: float) -> bool:
-    changed = bool(s.reports) and s.report != _observed(s)
+    changed = bool(s.reports) and s.report != observed(s)
     return changed and now >= _report_at(s) and _free_to_write(s, now)
 
 
 def _report_at(s: State) -> float:
-    return s.reported_s + REPORT_APART_S if _observed(s) else float("-inf")
+    return s.reported_s + REPORT_APART_S if observed(s) else float("-inf")
 
 
 def _configure_due(s: State, now: float) -> bool:
-    if _lapsed(s, now):
+    if lapsed(s, now):
         return False
     moved = s.fenced_s != s.deadline_s
     missing = s.present != s.wanted and now >= s.configure_at_s
@@ -341,22 +148,15 @@ def _configure_due(s: State, now: float) -> bool:
 
 def _shown(s: State) -> bool:
     """Whether the Lease's report names what is to be added; one that says nothing stands for anything."""
-    observed = _observed(s)
-    if not observed or s.wanted <= s.present:
+    said = observed(s)
+    if not said or s.wanted <= s.present:
         return True
-    report = _decoded(observed)
+    report = decoded(said)
     return report is not None and s.wanted - s.present <= {each.address for each in report.addresses}
 
 
-def _decoded(observed: str) -> Report | None:
-    try:
-        return decode_report(observed, "the Lease") if observed else None
-    except ContractError:
-        return None
-
-
 def _show_due(s: State, now: float) -> bool:
-    return not _lapsed(s, now) and not _shown(s) and _free_to_write(s, now)
+    return not lapsed(s, now) and not _shown(s) and _free_to_write(s, now)
 
 
 def _configure(s: State, _now: float) -> InFlight:
@@ -458,7 +258,7 @@ def step(s: State, event: Event, now: float) -> tuple[State, tuple[Action, ...]]
     Raises:
         IllegalEvent: the event answers an action that is not in flight; the state is unchanged.
     """
-    s = _note(s, event, now)
+    s = note(s, event, now)
     actions: list[Action] = []
     if s.flight is None and (row := _row_due(s, now)) is not None:
         s, action = _start(s, row.then(s, now))
@@ -496,94 +296,10 @@ def _announce(s: State, now: float) -> tuple[State, tuple[Announce, ...]]:
     return s, (Announce(s.present),)
 
 
-def _note(s: State, event: Event, now: float) -> State:  # noqa: C901, PLR0911 - one case per event
-    match event:
-        case Written() | Refused() | Unanswered() | ReadDone() | Configured() | Removed():
-            return _note_result(s, event, now)
-        case Assigned(entry):
-            changed = entry != s.entry
-            return replace(s, entry=entry, prepared=s.prepared and not changed, configure_at_s=now)
-        case LeaseSeen(view):
-            return _note_lease(s, view)
-        case Prepared(fence):
-            reports = s.reports if s.present else ()
-            return replace(s, prepared=True, fence=fence, reports=reports, configure_at_s=now)
-        case Unprepared(reports):
-            return replace(s, prepared=False, reports=reports)
-        case KernelSeen(present):
-            return replace(s, present=present)
-        case Reannounce():
-            at_s = max(now, s.announced_s + ANNOUNCE_APART_S)
-            return replace(s, announce_at_s=at_s, repeats=ANNOUNCE_REPEATS, configure_at_s=now)
-        case ClockStepped():
-            return replace(s, fenced_s=None, stepped=isinstance(s.flight, Configure))
-        case Stop(drain_until_s, give_up_s):
-            return replace(s, drain_until_s=drain_until_s, give_up_s=give_up_s)
-        case Tick():
-            return s
-
-
-def _note_result(
-    s: State, event: Written | Refused | Unanswered | ReadDone | Configured | Removed, now: float
-) -> State:
-    flight = s.flight
-    done = replace(s, flight=None)
-    match event, flight:
-        case Written(view, sent_s), Write(kind):
-            return _note_written(done, view, sent_s, kind)
-        case ((Refused(why) | Unanswered(why)), Write()):
-            return _note_failure(replace(done, reread=True), why, now)
-        case Unanswered(why), Read():
-            return _note_failure(done, why, now)
-        case ReadDone(view), Read():
-            return _note_lease(replace(done, reread=False), view)
-        case Configured(), Configure():
-            return _note_configured(done, event, flight, now)
-        case Removed(present), Remove():
-            retry_s = now + RETRY_FIRST_S if present else now
-            return replace(done, present=present, remove_at_s=retry_s, reports=(), fenced_s=None)
-    raise IllegalEvent(f"{type(event).__name__} answers nothing: in flight is {flight!r}")
-
-
-def _note_lease(s: State, view: LeaseView | None) -> State:
-    if view is None:
-        return replace(s, lease=None)
-    if s.lease is not None and older(view, s.lease):
-        return s
-    reread = s.reread and (s.lease is None or not older(s.lease, view))
-    same = s.lease is not None and s.lease.addresses == view.addresses
-    configure_at_s = s.configure_at_s if same else 0.0
-    duration_s = min(s.duration_s, view.duration_s)
-    return replace(s, lease=view, reread=reread, duration_s=duration_s, configure_at_s=configure_at_s)
-
-
-def older(a: LeaseView, b: LeaseView) -> bool:
-    """Whether `a` is certainly an older version than `b` (versions are etcd revisions; others are taken as new)."""
-    try:
-        return int(a.version) < int(b.version)
-    except ValueError:
+def finished(s: State, now: float) -> bool:
+    """Whether a Pod that was asked to stop has nothing left to do for this route."""
+    if s.drain_until_s is None or s.present or s.flight is not None:
         return False
-
-
-def _note_written(s: State, view: LeaseView, sent_s: float, kind: Kind) -> State:
-    s = replace(_note_lease(s, view), failures=0, write_at_s=0.0, trouble="")
-    if kind is Kind.RENEW:
-        s = replace(s, reported_s=sent_s)
-    counts = view.holder == s.me if kind in (Kind.TAKE, Kind.RENEW) else kind is Kind.PREPARE and view.holder != s.me
-    return replace(s, base_s=sent_s, duration_s=float(view.duration_s)) if counts else s
-
-
-def _note_failure(s: State, why: str, now: float) -> State:
-    pause_s = min(RETRY_MAX_S, RETRY_FIRST_S * 2 ** min(s.failures, 10)) if s.failures else 0.0
-    return replace(s, failures=s.failures + 1, write_at_s=now + pause_s, trouble=why)
-
-
-def _note_configured(s: State, event: Configured, flight: Configure, now: float) -> State:
-    added = bool(event.present - s.present)
-    fenced_s = None if s.stepped else flight.deadline_s
-    s = replace(s, present=event.present, reports=event.reports, fence=event.fence, fenced_s=fenced_s, stepped=False)
-    if event.present != s.wanted:
-        s = replace(s, configure_at_s=now + CONFIGURE_RETRY_S)
-    if added:
-        s = replace(s, announced_s=now, announce_at_s=now + ANNOUNCE_APART_S, repeats=ANNOUNCE_REPEATS)
-    return s
+    if s.give_up_s is not None and now >= s.give_up_s:
+        return True
+    return not s.mine and not s.reread and not _row_due(s, now)

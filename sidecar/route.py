@@ -23,9 +23,9 @@ from sidecar.events import (
     Tick,
     Write,
 )
-from sidecar.machine import Phase, State
 from sidecar.placement import bare
 from sidecar.sources import lease_watch
+from sidecar.state import Phase, State, phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -192,12 +192,12 @@ class Route:
         for report in s.reports:
             if report.message:
                 self._journal.tell(f"{self._subject} {report.address}", f"{report.state}: {report.message}")
-        self._journal.tell(self._subject, self._sentence(s, machine.phase(s, now)), epoch=_epoch(s))
+        self._journal.tell(self._subject, self._sentence(s, phase(s, now)), epoch=_epoch(s))
 
-    def _sentence(self, s: State, phase: Phase) -> str:  # noqa: PLR0911 - one case per phase
+    def _sentence(self, s: State, at: Phase) -> str:  # noqa: PLR0911 - one case per phase
         standing = ", ".join(sorted(bare(address) for address in s.present)) or "nothing"
         holder = (s.lease.holder if s.lease else "") or "nobody"
-        match phase:
+        match at:
             case Phase.HOLDING if s.present:
                 return f"holds {standing}"
             case Phase.HOLDING:

@@ -37,7 +37,8 @@ def one(name, file, text, other):
     return Mutant(name, ((file, text, other),))
 
 
-MACHINE, LEASE, EXPIRY, NAMES = "sidecar/machine.py", "contract/lease.py", "controller/expiry.py", "contract/names.py"
+STATE, NOTING, MACHINE = "sidecar/state.py", "sidecar/noting.py", "sidecar/machine.py"
+LEASE, EXPIRY, NAMES = "contract/lease.py", "controller/expiry.py", "contract/names.py"
 HOST, LEASES, SNAPSHOT = "tests/simulation/sidecar.py", "controller/leases.py", "controller/snapshot.py"
 FREE = 'spec={"holderIdentity": "", "leaseDurationSeconds": duration_s}, notes=notes)'
 RENEW = 'return _patch(view, spec={"renewTime": micro_time(now)}, notes={OBSERVED: observed})'
@@ -67,14 +68,14 @@ MUTANTS = (
     one("a guard time too short", NAMES, "GUARD_DEADLINE_S: Final = 0.1", "GUARD_DEADLINE_S: Final = -0.2"),
     one(
         "handed over to an unprepared Pod",
-        MACHINE,
+        STATE,
         'if self.lease is None or self.lease.owner in ("", self.me) or self.lease.prepared != self.lease.owner:',
         'if self.lease is None or self.lease.owner in ("", self.me):',
     ),
     one("freed without a version", LEASE, f"return _patch(view, {FREE}", f"return _unversioned(_patch(view, {FREE})"),
     one(
         "the deadline counted from a watch event",
-        MACHINE,
+        NOTING,
         "            return _note_lease(s, view)\n        case Prepared",
         "            s = _note_lease(s, view)\n"
         "            return replace(s, base_s=now, duration_s=float(view.duration_s)) if s.mine and view else s\n"
@@ -82,14 +83,14 @@ MUTANTS = (
     ),
     one(
         "the deadline counted from the answer",
-        MACHINE,
+        NOTING,
         "return _note_written(done, view, sent_s, kind)",
         "return _note_written(done, view, now, kind)",
     ),
     Mutant(
         "the deadline counted from a repeated prepared",
         (
-            (MACHINE, "else kind is Kind.PREPARE and view.holder != s.me", "else kind is Kind.PREPARE"),
+            (NOTING, "else kind is Kind.PREPARE and view.holder != s.me", "else kind is Kind.PREPARE"),
             (
                 LEASE,
                 "return _patch(view, notes={PREPARED: me})",
@@ -119,13 +120,13 @@ MUTANTS = (
         "the base kept after a hand-over was sent, and old versions believed",
         (
             (MACHINE, "(Kind.HAND_OVER, Kind.RELEASE, Kind.WITHDRAW)", "()"),
-            (MACHINE, "if s.lease is not None and older(view, s.lease):", "if s.lease is view:"),
+            (NOTING, "if s.lease is not None and older(view, s.lease):", "if s.lease is view:"),
         ),
     ),
     Mutant(
         "nothing read after an unknown outcome, and renewed without a version",
         (
-            (MACHINE, "_note_failure(replace(done, reread=True), why, now)", "_note_failure(done, why, now)"),
+            (NOTING, "_note_failure(replace(done, reread=True), why, now)", "_note_failure(done, why, now)"),
             (LEASE, RENEW, RENEW.replace("_patch(", "_unversioned(_patch(", 1) + ")"),
         ),
     ),
@@ -157,7 +158,7 @@ MUTANTS = (
     one("a new owner counts as prepared", LEASE, "PREPARED: prepared, LOST", "PREPARED: owner, LOST"),
     one(
         "a shorter duration does not count",
-        MACHINE,
+        NOTING,
         "duration_s = min(s.duration_s, view.duration_s)",
         "duration_s = s.duration_s",
     ),
@@ -169,7 +170,7 @@ MUTANTS = (
     ),
     one(
         "an earlier self's deadline is forgotten",
-        MACHINE,
+        STATE,
         "max(self.lease.duration_s, before.duration_s if before else 0)",
         "self.lease.duration_s",
     ),
@@ -181,13 +182,13 @@ MUTANTS = (
     ),
     one(
         "a set wall clock is not noticed",
-        MACHINE,
+        NOTING,
         "            return replace(s, fenced_s=None, stepped=isinstance(s.flight, Configure))\n",
         "            return s\n",
     ),
     one(
         "an entry alone gives the right to an address",
-        MACHINE,
+        STATE,
         "return self.named & frozenset(self.lease.addresses) if self.lease else frozenset()",
         "return self.named",
     ),

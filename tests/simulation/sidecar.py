@@ -37,7 +37,7 @@ from sidecar.events import (
     Write,
     Written,
 )
-from sidecar.machine import Phase
+from sidecar.state import Phase, State, phase
 
 from .loop import Process
 from .server import Line, read_assignment
@@ -178,7 +178,7 @@ class Route:
     def __init__(self, sidecar, lease, entry):
         self.sidecar = sidecar
         self.entry = entry
-        self.state = machine.State(sidecar.me)
+        self.state = State(sidecar.me)
         self.gone = False
         self._lease = ("ns", lease)
         self._known = False
@@ -269,7 +269,7 @@ class Route:
         sidecar.changed()
 
     def _note_phase(self, now):
-        at = machine.phase(self.state, now)
+        at = phase(self.state, now)
         if at is not self._phase:
             self.sidecar.world.coverage.transitions.add((self._phase, at))
             self._phase = at

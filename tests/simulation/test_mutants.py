@@ -41,4 +41,4 @@ def test_a_broken_rule_is_found(name):
 
 
 def test_what_is_not_broken_is_not_found():
-    assert hunt(one("nothing", "sidecar/machine.py", "RETRY_MAX_S: Final = 0.5", "RETRY_MAX_S: Final = 0.50"), 40) == ""
+    assert hunt(one("nothing", "sidecar/noting.py", "RETRY_MAX_S: Final = 0.5", "RETRY_MAX_S: Final = 0.50"), 40) == ""

@@ -38,18 +38,9 @@ from sidecar.events import (
     Write,
     Written,
 )
-from sidecar.machine import (
-    ANNOUNCE_APART_S,
-    ANNOUNCE_EVERY_S,
-    ANNOUNCE_REPEATS,
-    RETRY_MAX_S,
-    TABLE,
-    State,
-    finished,
-    older,
-    step,
-    wake_at,
-)
+from sidecar.machine import ANNOUNCE_EVERY_S, TABLE, finished, step, wake_at
+from sidecar.noting import ANNOUNCE_APART_S, ANNOUNCE_REPEATS, RETRY_MAX_S
+from sidecar.state import State, older
 
 replace = msgspec.structs.replace
 ME, OTHER, THIRD = "me", "other", "third"

@@ -49,7 +49,7 @@ def test_usage_and_help_need_neither_netlink_nor_http():
     assert not {"h11", "sidecar.agent"} & modules
 
 
-@pytest.mark.parametrize("name", ["machine", "events"])
+@pytest.mark.parametrize("name", ["machine", "state", "noting", "events"])
 def test_what_decides_needs_no_io(name):
     modules = imported(f"import sidecar.{name}")
     assert not {"asyncio", "socket", "h11", "ssl"} & modules
