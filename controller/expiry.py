@@ -81,6 +81,11 @@ class Expiry:
         since_s = known.since_s if same and known is not None else now
         self._set(key, _Count(sign, since_s, patience_s(view) if held else UNTAKEN_S, held))
 
+    def vanish(self, view: LeaseView, now: float) -> None:
+        """The Lease is no more, held perhaps until just now, and renewed unseen: its time counts from now."""
+        key = (view.namespace, view.name)
+        self._set(key, _Count(life_sign(view), now, patience_s(view), held=True), anew=True)
+
     def forget(self, key: Key) -> None:
         """The Lease is no more."""
         self._counts.pop(key, None)

@@ -22,19 +22,19 @@ from controller.accept import Acceptor
 from controller.decide import RoutePlan, access, assignment, plan_route, route_of
 from controller.errors import Conflict, Forbidden, NotFound, ThreadEnded, Unreachable
 from controller.events import events_for
-from controller.expiry import Expiry
 from controller.gateways import class_status, gateway_status, plain
 from controller.impact import Impact, everything, impact
+from controller.intake import Intake, key_of
 from controller.leases import LeaseAct
 from controller.objects import Gateway, GatewayClass, Key, Pod, Route
-from controller.reflector import PATHS, Item, Listed, Seen, Trouble, decoded
-from controller.snapshot import Snapshot, is_route_lease
+from controller.reflector import PATHS, Listed, Seen, Trouble, decoded
 from controller.writer import Done, Ident, Job, monotonic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from controller.log import Journal
+    from controller.snapshot import Snapshot
     from controller.writer import Writers
 
 BACKOFF_FIRST_S: Final = 0.1
@@ -94,8 +94,7 @@ class Loop:
     on_election: Callable[[LeaseView | None], None]
     is_election: Callable[[LeaseView], bool]
     inbox: queue.SimpleQueue[Any] = field(default_factory=queue.SimpleQueue)
-    snap: Snapshot = field(default_factory=Snapshot)
-    expiry: Expiry = field(default_factory=Expiry)
+    intake: Intake = field(init=False)
     _unsynced: set[type[Any]] = field(default_factory=lambda: set(PATHS))
     _leading: bool = False
     _dirty: Impact = field(default_factory=Impact)
@@ -107,6 +106,14 @@ class Loop:
     _urgent: set[Ident] = field(default_factory=set)
     _people: Impact = field(default_factory=Impact)
     _people_s: float = _NEVER
+
+    def __post_init__(self) -> None:
+        self.intake = Intake(self._touch)
+
+    @property
+    def snap(self) -> Snapshot:
+        """What is known."""
+        return self.intake.snap
 
     def run(self) -> None:
         """Decide until stopped.
@@ -154,19 +161,13 @@ class Loop:
         self._access.clear()
         self._dirty, self._people, self._people_s = Impact(), Impact(), _NEVER
         if now:
-            self.expiry.restart(monotonic())
+            self.intake.expiry.restart(monotonic())
             self._count()
             self._dirty = everything(self.snap)
             self._dirty.spaces |= set(self.snap.namespaces)
 
     def _listed(self, listed: Listed) -> None:
-        there = {_key(item) for item in listed.items}
-        for key in self._keys(listed.kind) - there:
-            old = self._old(listed.kind, key)
-            if old is not None and int(_version(old)) <= int(listed.version):
-                self._gone(listed.kind, key, final=False)
-        for item in listed.items:
-            self._newer(listed.kind, item)
+        self.intake.listed(listed.kind, listed.items, int(listed.version), monotonic())
         if listed.kind is LeaseView:
             self.on_election(next((x for x in listed.items if isinstance(x, LeaseView) and self.is_election(x)), None))
         if listed.kind in self._unsynced:
@@ -181,47 +182,12 @@ class Loop:
         if isinstance(item, LeaseView) and self.is_election(item):
             self.on_election(None if seen.gone else item)
             return
-        if not seen.gone:
-            self._newer(seen.kind, item)
-            return
-        old = self._old(seen.kind, _key(item))
-        if old is None or _uid(old) != _uid(item):
-            return
-        self._newer(seen.kind, item)
-        self._gone(seen.kind, _key(item), final=True)
-
-    def _newer(self, kind: type[Any], item: Item) -> None:
-        if isinstance(item, LeaseView) and not is_route_lease(item):
-            return
-        key, old = _key(item), self._old(kind, _key(item))
-        if old is not None and _uid(old) == _uid(item) and int(_version(item)) <= int(_version(old)):
-            return
-        self._touch(kind, key)
-        self.snap.put(item)
-        if isinstance(item, LeaseView):
-            self.expiry.observe(item, monotonic())
-        self._touch(kind, key)
-
-    def _gone(self, kind: type[Any], key: Key, *, final: bool) -> None:
-        self._touch(kind, key)
-        if kind is LeaseView:
-            self.snap.note_vanished(key, final=final)
-            if key not in self.snap.vanished:
-                self.expiry.forget(key)
-        self.snap.drop(kind, key)
-        self._touch(kind, key)
+        (self.intake.ended if seen.gone else self.intake.newer)(seen.kind, item, monotonic())
 
     def _touch(self, kind: type[Any], key: Key) -> None:
         if kind is LeaseView:
             self._dirty.routes |= self._waiting
         self._dirty.add(impact(self.snap, kind, key))
-
-    def _keys(self, kind: type[Any]) -> set[Key]:
-        return {key if isinstance(key, tuple) else ("", key) for key in self.snap.stores()[kind]}
-
-    def _old(self, kind: type[Any], key: Key) -> Any:
-        store = self.snap.stores()[kind]
-        return store.get(key if kind in (Route, Gateway, Pod, LeaseView) else key[1])
 
     # what came of a write --------------------------------------------------------------------------------------
 
@@ -246,7 +212,7 @@ class Loop:
         if sort == "access":
             self._access[name] = job.context
         elif job.context is LeaseAct.DELETE:
-            self._gone(LeaseView, (space, name), final=True)
+            self.intake.gone(LeaseView, (space, name), monotonic(), final=True)
         elif sort in _SORTS and done.answer:
             self._answered(_SORTS[sort], done.answer)
 
@@ -256,8 +222,8 @@ class Loop:
         except ContractError:
             return
         # one that is gone meanwhile does not come back by a late answer
-        if kind is LeaseView or self._old(kind, _key(item)) is not None:
-            self._newer(kind, item)
+        if kind is LeaseView or self.intake.known(kind, key_of(item)) is not None:
+            self.intake.newer(kind, item, monotonic())
 
     def _failed(self, job: Job, done: Done, touched: Impact) -> None:
         error, held = done.error, self._held.get(job.ident)
@@ -281,7 +247,7 @@ class Loop:
         _, space, name = job.ident
         view = self.snap.leases.get((space, name))
         if view is not None and view.version == job.version:
-            self._gone(LeaseView, (space, name), final=False)
+            self.intake.gone(LeaseView, (space, name), monotonic(), final=False)
 
     def _leaving(self, job: Job) -> bool:
         """Whether a write is into a namespace that is going away, where nothing may be made any more."""
@@ -294,7 +260,7 @@ class Loop:
     def _pause_s(self) -> float | None:
         now = monotonic()
         times = [held.until_s for held in self._held.values() if held.until_s < _NEVER]
-        due_s = self.expiry.next_at(now)
+        due_s = self.intake.expiry.next_at(now)
         if due_s is not None:
             times.append(due_s)
         if self._people:
@@ -302,17 +268,12 @@ class Loop:
         return max(0.0, min(times) - now) if times else None
 
     def _count(self) -> None:
-        """Put the facts about time into the snapshot, and wake what waits for its time."""
+        """Wake what waits for its time."""
         now = monotonic()
-        due = self.expiry.due(now) if self._leading else []
-        for key in due:
-            if (route := route_of(self.snap, key)) is not None:
-                self._dirty.routes.add(route)
-            if self.snap.run_out(key):
-                self.expiry.forget(key)
-                self._dirty.routes |= self._waiting
-        self.snap.expired = self.expiry.expired(now) if due else frozenset()
-        self.snap.untaken = self.expiry.untaken(now) if due else frozenset()
+        due, over = self.intake.count(now)
+        self._dirty.routes |= {route for key in due if (route := route_of(self.snap, key)) is not None}
+        if over:
+            self._dirty.routes |= self._waiting
         for held in self._held.values():
             if now >= held.until_s:
                 held.until_s = _NEVER
@@ -432,18 +393,6 @@ class Loop:
 
 def _rightful(plan: RoutePlan | None) -> bool:
     return plan is not None and plan.acceptance is not None and plan.acceptance.rightful
-
-
-def _key(item: Item) -> Key:
-    return (item.namespace, item.name) if isinstance(item, LeaseView) else item.key
-
-
-def _uid(item: Item) -> str:
-    return item.uid if isinstance(item, LeaseView) else item.metadata.uid
-
-
-def _version(item: Item) -> str:
-    return item.version if isinstance(item, LeaseView) else item.metadata.resource_version
 
 
 def _subject(ident: Ident) -> str:

@@ -22,7 +22,6 @@ from controller.objects import (
     GatewayClass,
     Namespace,
     Network,
-    Object,
     Pod,
     Route,
     decode,
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from controller.kube import Session
+    from controller.snapshot import Item
 
 BACKOFF_FIRST_S: Final = 0.05
 BACKOFF_MAX_S: Final = 1.0
@@ -51,8 +51,6 @@ PATHS: Final[dict[type[Any], str]] = {
     Pod: "/api/v1/pods",
     LeaseView: "/apis/coordination.k8s.io/v1/leases",
 }
-
-Item = Object | LeaseView
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
     from controller.expiry import Sign
 
+Item = Object | LeaseView
+"""What is taken in."""
+
 PLAIN_ADDRESS: Final = "IPAddress"
 CIDR_ADDRESS: Final = "gke.networking.io/cidr"
 _LEASE_PREFIX: Final = "holdfast-"
@@ -46,6 +49,11 @@ class Vanished:
 
     view: LeaseView
     final: bool
+
+    @property
+    def counts(self) -> bool:
+        """Whether somebody may still have what it named: who held it, or who may have taken it unseen."""
+        return bool(self.view.holder) or not self.final
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +141,7 @@ class Snapshot:
         self.named_by: dict[str, set[Key]] = defaultdict(set)
 
     @classmethod
-    def of(cls, *objects: Object | LeaseView) -> Snapshot:
+    def of(cls, *objects: Item) -> Snapshot:
         """Make one of some objects."""
         made = cls()
         for each in objects:
@@ -142,7 +150,7 @@ class Snapshot:
 
     # change ----------------------------------------------------------------------------------------------------
 
-    def put(self, new: Object | LeaseView) -> None:
+    def put(self, new: Item) -> None:
         """Take in a version of an object."""
         match new:
             case LeaseView():
@@ -172,7 +180,7 @@ class Snapshot:
         elif kind is Route:
             self._drop_route(key)
             gone = self.vanished.get(lease_key(key))
-            if gone is not None and not gone.view.holder:
+            if gone is not None and not gone.counts:
                 del self.vanished[lease_key(key)]
         elif kind is Gateway:
             if (old := self.gateways.pop(key, None)) is not None:
@@ -184,17 +192,16 @@ class Snapshot:
         elif kind is Namespace:
             self.namespaces.pop(key[1], None)
 
-    def note_vanished(self, key: Key, *, final: bool) -> None:
-        """A Lease is being dropped: remember how it was last seen, where somebody may still count with it."""
-        view = self.leases.get(key)
-        if view is not None and (key in self.route_of_lease or view.holder):
-            self.vanished[key] = Vanished(view, final)
+    def note_vanished(self, view: LeaseView, *, final: bool) -> bool:
+        """A Lease is being dropped: remember how it was last seen; says whether somebody may still count with it."""
+        key, gone = (view.namespace, view.name), Vanished(view, final)
+        if gone.counts or key in self.route_of_lease:
+            self.vanished[key] = gone
+        return gone.counts
 
     def run_out(self, key: Key) -> bool:
-        """The time of a Lease that vanished is over: forget it, unless it is to be made again; says whether it was."""
-        if key in self.leases or key in self.route_of_lease:
-            return False
-        return self.vanished.pop(key, None) is not None
+        """The time of a Lease that vanished is over: forget it; says whether there was one."""
+        return key not in self.leases and self.vanished.pop(key, None) is not None
 
     def note_sent(self, key: Key, version: str, addresses: Iterable[str]) -> None:
         """A write to a Lease is on its way: what it names counts as named until its outcome is known."""
@@ -303,11 +310,11 @@ class Snapshot:
         """The addresses that whoever holds a Lease, now or by its next write, may have configured.
 
         Those that it names, those that its holder still reports, and those that a write under way may give it. A Lease
-        that was deleted while it was held stands for what it named until it is made again.
+        that was deleted while it was held stands for what it named until it is made again, or has run out.
         """
         view, gone, sent = self.leases.get(key), self.vanished.get(key), self.under_way.get(key)
-        if view is None and gone is not None and gone.view.holder:
-            # one that went while it was not looked at was most likely freed before; that is not certain
+        if view is None and gone is not None and gone.counts:
+            # one that went while it was not looked at was most likely free by then; that is not certain
             view = gone.view
         found = named(view) if view is not None else frozenset[str]()
         return found if sent is None else found | sent.addresses

@@ -119,7 +119,11 @@ def _note_written(s: State, view: LeaseView, sent_s: float, kind: Kind) -> State
     if kind is Kind.RENEW:
         s = replace(s, reported_s=sent_s)
     counts = view.holder == s.me if kind in (Kind.TAKE, Kind.RENEW) else kind is Kind.PREPARE and view.holder != s.me
-    return replace(s, base_s=sent_s, duration_s=float(view.duration_s)) if counts else s
+    if not counts:
+        return s
+    # the watch may have shown a newer version before this answer came
+    newest_s = s.lease.duration_s if s.lease else view.duration_s
+    return replace(s, base_s=sent_s, duration_s=float(min(view.duration_s, newest_s)))
 
 
 def _note_failure(s: State, why: str, now: float) -> State:

@@ -1,4 +1,4 @@
-"""One replica of the controller: the real snapshot, `Expiry` and `decide`, and around them what the real loop does.
+"""One replica of the controller: the real intake and `decide`, and around them what the real loop does.
 
 It decides again whenever something changed or ran out, and has at most one write per object under way. A decision that
 wrote nothing is not made again for a snapshot that differs only in versions and renewal times, which no decision reads
@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from contract.lease import LeaseView
 from controller.decide import decide
-from controller.expiry import Expiry, life_sign, vacancy_sign
+from controller.expiry import life_sign, vacancy_sign
+from controller.intake import Intake, version_of
 from controller.leases import LeaseAct
 from controller.objects import Pod, Route
 from controller.snapshot import Snapshot
@@ -43,8 +44,7 @@ class Controller(Process):
         super().start()
         self.log(self.name, "started")
         self.steady_since = float("inf")
-        self.snap = Snapshot.of(*self._fixed)
-        self.expiry = Expiry()
+        self.intake = Intake(lambda _kind, _key: None, Snapshot.of(*self._fixed))
         self._synced = set()
         self._busy = set()
         self._held = {}
@@ -73,43 +73,26 @@ class Controller(Process):
     # what is seen ----------------------------------------------------------------------------------------------
 
     def _seen(self, kind, how, new):
+        now = self.clock.boot()
         if how == "LIST":
             self._synced.add(kind)
             if len(self._synced) == len(KINDS):
                 self.steady_since = max(self.steady_since if self.steady_since < float("inf") else 0.0, self.loop.now)
             version, found = new
-            there = {_key(each) for each in found}
-            for key, old in list(self._known(kind).items()):
-                if key not in there and _version(old) <= version:
-                    self._drop(kind, key, final=False)
-            for each in found:
-                self._put(kind, each)
+            self.intake.listed(KINDS[kind], found, version, now)
         elif how == "SET":
-            self._put(kind, new)
+            self.intake.newer(KINDS[kind], new, now)
         else:
-            old = self._known(kind).get(_key(new))
-            if old is not None and _uid(old) == _uid(new):
-                self._drop(kind, _key(new), final=True)
+            self.intake.ended(KINDS[kind], new, now)
         self._decide_soon()
 
-    def _known(self, kind):
-        return {"lease": self.snap.leases, "pod": self.snap.pods, "route": self.snap.routes}[kind]
+    @property
+    def snap(self):
+        return self.intake.snap
 
-    def _put(self, kind, new):
-        key = _key(new)
-        old = self._known(kind).get(key)
-        if old is not None and _uid(old) == _uid(new) and _version(new) <= _version(old):
-            return
-        self.snap.put(new)
-        if kind == "lease":
-            self.expiry.observe(new, self.clock.boot())
-
-    def _drop(self, kind, key, *, final):
-        if kind == "lease":
-            self.snap.note_vanished(key, final=final)
-            if key not in self.snap.vanished:
-                self.expiry.forget(key)
-        self.snap.drop(KINDS[kind], key)
+    @property
+    def expiry(self):
+        return self.intake.expiry
 
     # what is decided -------------------------------------------------------------------------------------------
 
@@ -123,11 +106,7 @@ class Controller(Process):
         if not self.leads:
             return
         now = self.clock.boot()
-        self.snap.expired = self.expiry.expired(now)
-        self.snap.untaken = self.expiry.untaken(now)
-        for key in self.expiry.due(now):
-            if self.snap.run_out(key):
-                self.expiry.forget(key)
+        self.intake.count(now)
         self._wake(now)
         content = self._content()
         if content == self._calm and not self._busy and self.rng.random() * CHECK_ONE_IN > 1.0:
@@ -185,8 +164,8 @@ class Controller(Process):
         self.line.call(TIMEOUT_S, lambda result: self._written(target, version, result), *request)
 
     def _version_of(self, target):
-        known = self._known(target[0]).get(target[1])
-        return None if known is None else _version(known)
+        known = self.intake.known(KINDS[target[0]], target[1])
+        return None if known is None else version_of(known)
 
     def _written(self, target, version, result):
         how, what = result
@@ -194,17 +173,18 @@ class Controller(Process):
         self._busy.discard(target)
         if kind == "lease" and how == "refused":
             self.snap.note_refused(key)
+        now = self.clock.boot()
         if how == "ok":
             self._failures = 0
             if what is None:
-                self._drop(kind, key, final=True)
-            elif kind == "lease" or key in self._known(kind):
-                self._put(kind, what)
+                self.intake.gone(KINDS[kind], key, now, final=True)
+            elif kind == "lease" or self.intake.known(KINDS[kind], key) is not None:
+                self.intake.newer(KINDS[kind], what, now)
         else:
             self._failures += 1
             if result is MISSING and kind == "lease":
                 # it was shown once more by a late answer, and is gone
-                self._drop(kind, key, final=False)
+                self.intake.gone(LeaseView, key, now, final=False)
             pause = STALE_S if result is CONFLICT else min(RETRY_MAX_S, RETRY_FIRST_S * 2 ** min(self._failures, 8))
             self._held[target] = version
             self.post(pause, self._again, target)
@@ -213,15 +193,3 @@ class Controller(Process):
     def _again(self, target):
         self._held.pop(target, None)
         self._decide_soon()
-
-
-def _key(new):
-    return (new.namespace, new.name) if isinstance(new, LeaseView) else new.key
-
-
-def _uid(new):
-    return new.uid if isinstance(new, LeaseView) else new.metadata.uid
-
-
-def _version(new):
-    return int(new.version if isinstance(new, LeaseView) else new.metadata.resource_version)

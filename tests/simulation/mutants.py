@@ -216,6 +216,24 @@ MUTANTS = (
         "return found if sent is None else found | sent.addresses",
         "return found",
     ),
+    one(
+        "a Lease that vanished counts from when it was last seen",
+        EXPIRY,
+        "self._set(key, _Count(life_sign(view), now, patience_s(view), held=True), anew=True)",
+        "self.observe(view, now)",
+    ),
+    one(
+        "a Lease that was free when last seen stands for nothing",
+        SNAPSHOT,
+        "return bool(self.view.holder) or not self.final",
+        "return bool(self.view.holder)",
+    ),
+    one(
+        "a late answer's duration counts, though a newer version was seen",
+        NOTING,
+        "float(min(view.duration_s, newest_s))",
+        "float(view.duration_s)",
+    ),
     one("an owner that takes nothing is never lost", EXPIRY, "if not self._counts[key].held)", "if False)"),
 )
 

@@ -46,6 +46,19 @@ def vanished(*faults, **fields):
     return schedule(*faults, Fault(2.0, "vanish", "r0"), sticky=False, **fields)
 
 
+def ended_unseen(since, next_born):
+    """A route is deleted with its Lease while the controller's watch of the Leases is dead, its holder stopped."""
+    return schedule(
+        Fault(since, "watch", "c0", 6.05 - since, 0, "one"),
+        Fault(5.98, "stop", "p0", 8.0),
+        Fault(6.0, "vanish", "r0"),
+        Fault(6.002, "unroute", "r0", detail="gone"),
+        routes=2,
+        duration_s=3,
+        pods=pods(0.0, next_born, 0.0),
+    )
+
+
 def pinned():
     """Shrunk by the shrinker from what random schedules found in earlier versions."""
     for name, plain in json.loads(Path(__file__).with_name("once.json").read_text()).items():
@@ -63,5 +76,7 @@ ONCE = {
     "vanished-when-its-address-had-been-moved": vanished(
         Fault(1.5, "stop", "p0", 5.0), Fault(1.9, "reassign", "r0"), routes=2, pods=pods(0.0, 0.0)
     ),
+    "renewed-and-deleted-unseen": ended_unseen(0.7, 0.0),
+    "taken-and-deleted-unseen": ended_unseen(0.3, 0.6),
     **dict(pinned()),
 }

@@ -135,6 +135,8 @@ def generate(seed):
         faults += _unaware(rng, schedule, each)
     if schedule.apart and rng.random() < 0.4:
         faults += _moved(rng, schedule)
+    if schedule.routes == 2 and rng.random() < 0.1:
+        faults += _ended_unseen(rng, schedule)
     return replace(schedule, faults=tuple(sorted(faults, key=lambda fault: fault.at)))
 
 
@@ -180,6 +182,17 @@ def _moved(rng, schedule):
     yield Fault(round(moved - rng.random() * 0.05, 4), "watch", unaware.name, schedule.duration_s + 3.0, 0, "one")
     taking = stopped + schedule.duration_s - rng.random() * 0.5
     yield Fault(round(taking, 4), "stall", unaware.name, round(rng.uniform(0.2, 2.0), 4), rng.randint(1, 12))
+
+
+def _ended_unseen(rng, schedule):
+    """A route is deleted with its Lease, held by a silent Pod, while the controller's watch of the Leases is dead."""
+    at = rng.uniform(1.0, schedule.window)
+    dead, silent = rng.uniform(0.0, at), rng.random() * 0.2
+    back = at + rng.random() * 0.5
+    yield Fault(round(dead, 4), "watch", "c0", round(back - dead, 4), 0, "one")
+    yield Fault(round(max(0.1, at - silent), 4), "stop", rng.choice(schedule.pods).name, schedule.duration_s + 2.0)
+    yield Fault(round(at, 4), "vanish", "r0")
+    yield Fault(round(at + rng.random() * 0.1, 4), "unroute", "r0", 0.0, 0, "gone")
 
 
 def _length(rng, longest):

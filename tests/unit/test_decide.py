@@ -134,7 +134,7 @@ KNOWN = {"addresses": [{"address": A1, "pod": "a", "epoch": 4}]}
 
 def test_a_held_lease_that_vanished_is_made_again_as_held():
     snap = world(route(), A, B, lease(**HELD_BY_A | {"transitions": 7}))
-    snap.note_vanished(("default", "holdfast-r"), final=True)
+    snap.note_vanished(snap.leases["default", "holdfast-r"], final=True)
     snap.drop(type(lease()), ("default", "holdfast-r"))
     spec = plan_route(snap, KEY).lease.body["spec"]
     assert (spec["holderIdentity"], spec["leaseTransitions"]) == ("uid-a", 8)
@@ -144,7 +144,7 @@ def test_a_held_lease_that_vanished_is_made_again_as_held():
 
 def vanished(*, final, **fields):
     snap = world(route(), A, B, lease(**HELD_BY_A | fields))
-    snap.note_vanished(("default", "holdfast-r"), final=final)
+    snap.note_vanished(snap.leases["default", "holdfast-r"], final=final)
     snap.drop(type(lease()), ("default", "holdfast-r"))
     return snap
 

@@ -429,6 +429,14 @@ def test_the_deadline_is_base_and_duration_and_goes_to_the_kernel_as_it_is():
     assert actions == (Configure(ENTRY, 106.25),)
 
 
+def test_a_shorter_duration_that_was_seen_before_a_late_answer_counts():
+    """Its `prepared` was answered with ten seconds, after the watch had shown the hand-over, with four."""
+    s = replace(WAITING, lease=lease(4, holder=OTHER), base_s=None, flight=Write(Kind.PREPARE, lease(4), 1.0, "", ""))
+    s, _ = step(s, LeaseSeen(lease(7, holder=ME, duration_s=4)), NOW)
+    _, actions = step(s, Written(lease(5, holder=OTHER, prepared=ME, duration_s=10), 99.25), NOW)
+    assert actions == (Configure(ENTRY, 103.25),)
+
+
 def test_a_renewal_carries_the_report_and_the_version_it_is_for():
     _, (write,) = step(HOLDER, Tick(), 103.0)
     assert write.view == HOLDER.lease

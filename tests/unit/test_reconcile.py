@@ -8,6 +8,7 @@ from kube_objects import A1, lease, pod, report, route, world
 from contract.lease import LeaseView
 from contract.names import GUARD_DEADLINE_S
 from controller.errors import Conflict, NotFound, Unreachable
+from controller.impact import Impact
 from controller.leases import LeaseAct
 from controller.log import Journal
 from controller.reconcile import PEOPLE_S, Loop
@@ -18,7 +19,7 @@ KEY = ("default", "holdfast-r")
 
 def loop():
     made = Loop(Writers(None, bool, print), Journal(io.StringIO()), "c0", lambda _view: None, lambda _view: False)
-    made.snap = world(route(), pod("a"), lease(owner="uid-a", version="10"))
+    made.intake.snap = world(route(), pod("a"), lease(owner="uid-a", version="10"))
     return made
 
 
@@ -46,35 +47,20 @@ def test_a_lease_that_is_not_there_is_forgotten_and_may_have_been_held(error, ve
 OTHER = ("default", "holdfast-other")
 
 
-def vanishing(holder, *, final=True):
-    """A Lease with its route gone is deleted by somebody, as with its namespace; another route claims its address."""
-    made = loop()
-    made._leading, made._unsynced = True, set()
-    view = lease("other", holder=holder, observed=report(A1) if holder else "", duration_s=2)
-    made._newer(LeaseView, view)
-    made._gone(LeaseView, OTHER, final=final)
-    return made
-
-
-@pytest.mark.parametrize("final", [True, False], ids=["seen", "found-gone"])
-def test_a_lease_that_vanished_with_its_route_stands_for_its_addresses_until_it_has_run_out(monkeypatch, final):
+def test_who_waits_for_an_address_is_decided_again_when_a_lease_that_vanished_has_run_out(monkeypatch):
     now = [100.0]
     monkeypatch.setattr("controller.reconcile.monotonic", lambda: now[0])
-    made = vanishing("uid-x", final=final)
-    assert made.snap.others_with(A1, ("default", "r")) == [OTHER]
-    now[0] += 10.0 + GUARD_DEADLINE_S - 0.01
-    made._count()
-    assert made.snap.others_with(A1, ("default", "r")) == [OTHER]
-    now[0] += 0.02
+    made = loop()
+    made.intake.newer(LeaseView, lease("other", holder="uid-x", observed=report(A1)), now[0])
+    made.intake.gone(LeaseView, OTHER, now[0], final=True)
     made._waiting.add(("default", "r"))
+    made._dirty = Impact()
     made._count()
-    assert made.snap.others_with(A1, ("default", "r")) == []
-    assert made.expiry.due(now[0] + 100) == []
+    assert not made._dirty
+    now[0] += 10.0 + GUARD_DEADLINE_S
+    made._count()
     assert ("default", "r") in made._dirty.routes
-
-
-def test_one_that_was_free_stands_for_nothing():
-    assert vanishing("").snap.vanished == {}
+    assert made.snap.others_with(A1, ("default", "r")) == []
 
 
 SENT = [
@@ -87,7 +73,7 @@ SENT = [
 @pytest.mark.parametrize(("error", "counts"), SENT)
 def test_a_write_that_may_be_applied_yet_counts_for_what_it_names(error, counts):
     made = loop()
-    made._newer(LeaseView, lease("other", holder="uid-x", observed=report(), addresses=(), version="5"))
+    made.intake.newer(LeaseView, lease("other", holder="uid-x", observed=report(), addresses=(), version="5"), 1.0)
     made.snap.note_sent(OTHER, "5", (A1,))
     job = Job(("lease", *OTHER), (), version="5", context=LeaseAct.NAME_OWNER)
     made._done(Done(job, None, error("PATCH", 0, "said the server")))

@@ -1,0 +1,105 @@
+"""What is seen, and what is missed: versions, lists, and Leases that are gone."""
+
+from __future__ import annotations
+
+import pytest
+from kube_objects import A1, lease, pod, report, route
+
+from contract.lease import LeaseView
+from contract.names import GUARD_DEADLINE_S, GUARD_LIFETIME_S
+from controller.accept import Acceptor
+from controller.decide import plan_route
+from controller.intake import Intake
+from controller.objects import Pod
+from controller.snapshot import Snapshot
+
+R, OTHER = ("default", "r"), ("default", "holdfast-other")
+HELD = {"holder": "uid-x", "owner": "uid-x", "observed": report(A1)}
+
+
+def intake(*objects):
+    return Intake(lambda _kind, _key: None, Snapshot.of(*objects))
+
+
+def blocked(made):
+    return made.snap.others_with(A1, R) == [OTHER]
+
+
+GONE = [
+    pytest.param(HELD, True, 10.0 + GUARD_DEADLINE_S, id="held"),
+    pytest.param(HELD, False, 10.0 + GUARD_DEADLINE_S, id="held-when-last-seen"),
+    pytest.param({"owner": "uid-x"}, True, 0.0, id="free"),
+    pytest.param({"owner": "uid-x"}, False, 10.0 + GUARD_LIFETIME_S, id="free-when-last-seen-and-perhaps-taken-since"),
+]
+
+
+@pytest.mark.parametrize("with_route", [False, True], ids=["its-route-gone", "its-route-there"])
+@pytest.mark.parametrize(("fields", "final", "seconds"), GONE)
+def test_a_lease_that_is_gone_stands_for_its_addresses_until_its_holder_must_have_let_go(
+    fields, final, seconds, with_route
+):
+    """Counted from when it is found gone: its holder may have renewed it unseen until then."""
+    made = intake(route("other")) if with_route else intake()
+    made.newer(LeaseView, lease("other", version="5", **fields), 100.0)
+    if final:
+        made.ended(LeaseView, lease("other", version="5", **fields), 200.0)
+    else:
+        made.listed(LeaseView, [], 9, 200.0)
+    if seconds:
+        made.count(200.0 + seconds - 0.01)
+        assert blocked(made)
+    _, over = made.count(200.0 + seconds + 0.01)
+    assert over is bool(seconds)
+    assert not blocked(made)
+    assert made.expiry.due(1000.0) == []
+
+
+def test_a_lease_of_a_route_that_conflicts_does_not_hold_its_address_back_for_ever():
+    """The younger route had the address; it is the older one's now, and the younger one's Lease is not made again."""
+    older, younger = route("r", created=1), route("other", created=2)
+    made = intake(older, younger)
+    made.newer(LeaseView, lease("other", version="5", **HELD), 100.0)
+    made.listed(LeaseView, [], 9, 200.0)
+    assert plan_route(made.snap, ("default", "other"), Acceptor(made.snap)).lease is None
+    made.count(220.0)
+    assert not blocked(made)
+
+
+def test_older_versions_change_nothing_and_another_object_of_that_name_does():
+    made = intake()
+    made.newer(Pod, pod("a", version="7"), 0.0)
+    made.newer(Pod, pod("a", version="6", node="n2"), 0.0)
+    assert made.snap.pods["default", "a"].spec.node_name == "n1"
+    made.newer(Pod, pod("a", version="3", uid="again", node="n3"), 0.0)
+    assert made.snap.pods["default", "a"].spec.node_name == "n3"
+
+
+def test_a_list_older_than_what_was_seen_takes_nothing_away():
+    made = intake()
+    made.newer(Pod, pod("a", version="7"), 0.0)
+    made.listed(Pod, [], 6, 0.0)
+    assert ("default", "a") in made.snap.pods
+    made.listed(Pod, [], 7, 0.0)
+    assert made.snap.pods == {}
+
+
+def test_the_end_of_an_earlier_object_is_not_the_end_of_its_namesake():
+    made = intake()
+    made.newer(Pod, pod("a", uid="again"), 0.0)
+    made.ended(Pod, pod("a", uid="earlier"), 0.0)
+    assert ("default", "a") in made.snap.pods
+
+
+def test_before_and_after_each_change_it_says_what_changes():
+    told = []
+    made = Intake(lambda kind, key: told.append((kind, key, key in made.snap.pods)))
+    made.newer(Pod, pod("a"), 0.0)
+    made.ended(Pod, pod("a"), 0.0)
+    key = ("default", "a")
+    assert told == [(Pod, key, False), (Pod, key, True), (Pod, key, True), (Pod, key, False)]
+
+
+def test_leases_of_other_programs_are_left_out():
+    made = intake()
+    made.newer(LeaseView, lease(name="kube-scheduler"), 0.0)
+    assert made.snap.leases == {}
