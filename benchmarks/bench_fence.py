@@ -16,10 +16,8 @@ import subprocess
 import sys
 import time
 
-from common import figures, heading, inside
+from common import cable, figures, heading, inside
 
-from lab import closed, links
-from lab.links import Links
 from sidecar.fence import Fence
 from sidecar.frames import arp_reply, arp_request
 
@@ -111,13 +109,7 @@ def drain(receiver: socket.socket) -> None:
 
 def main() -> None:
     """Print the figures."""
-    closed.require()
-    for name in ("holder", "client"):
-        links.create(name)
-    with Links("holder") as one, Links("client") as two:
-        one.veth("eth0", "client", "eth0")
-        one.up("eth0")
-        two.up("eth0")
+    with cable() as (one, two):
         one.address("eth0", f"{ADDRESS}/24")
         two.address("eth0", f"{CLIENT}/24")
         for end, own in ((one, ADDRESS6), (two, CLIENT6)):

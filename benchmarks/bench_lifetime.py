@@ -15,10 +15,8 @@ import struct
 import sys
 import time
 
-from common import heading, inside, percentile
+from common import cable, heading, inside, percentile
 
-from lab import closed, links
-from lab.links import Links
 from sidecar.addresses import Addresses, lifetime_s
 from sidecar.clock import boottime
 from sidecar.netlink import attributes, messages
@@ -54,13 +52,8 @@ def gone(told: socket.socket, pause_s: float) -> dict[str, float]:
 
 def main() -> None:
     """Print the figures."""
-    closed.require()
-    for name in ("holder", "client"):
-        links.create(name)
-    with Links("holder") as one, Links("client") as two:
-        one.veth("eth0", "client", "eth0")
-        one.up("eth0")
-        two.up("eth0")
+    with cable():
+        pass
     addresses: Addresses = inside("holder", Addresses)
     told: socket.socket = inside("holder", listener)
     index = asyncio.run(addresses.links())["eth0"].index

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from contract.lease import LeaseView, decode_lease
+from lab import closed, links
 from lab.api import is_ready
 from lab.binaries import find
 from lab.ledger import PODS, Ledger
+from lab.links import Links
 from lab.world import World
 
 if TYPE_CHECKING:
@@ -136,6 +138,19 @@ def heading(title: str) -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     system = f"{os.cpu_count()} cores, {memory:.0f} GiB, Linux {platform.release()}, Python {platform.python_version()}"
     return f"## {title}\n\n{dt.datetime.now(dt.UTC):%Y-%m-%d}; {system}\n"
+
+
+@contextlib.contextmanager
+def cable() -> Iterator[tuple[Links, Links]]:
+    """Two namespaces, `holder` and `client`, with a cable between their eth0; they stay when their links are closed."""
+    closed.require()
+    for name in ("holder", "client"):
+        links.create(name)
+    with Links("holder") as one, Links("client") as two:
+        one.veth("eth0", "client", "eth0")
+        one.up("eth0")
+        two.up("eth0")
+        yield one, two
 
 
 def inside(netns: str, make: Callable[[], Any]) -> Any:
