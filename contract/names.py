@@ -33,6 +33,8 @@ DEFAULT_INTERFACE: Final = "networking.gke.io/default-interface"
 NETWORK_STATUS: Final = "k8s.v1.cni.cncf.io/network-status"
 DEFAULT_NETWORKS: Final = frozenset({"default", "pod-network"})
 
+MOST_DURATION_S: Final = 60
+"""The longest Lease duration that may be asked for; 1 s is the shortest."""
 GUARD_DEADLINE_S: Final = 0.1
 """Added to a Lease's duration before it counts as expired, where the kernel enforces the holder's deadline."""
 GUARD_LIFETIME_S: Final = 1.3

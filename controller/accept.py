@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from contract.decode import host_address
 from contract.errors import ContractError
-from contract.names import DEFAULT_NETWORKS, HANDOVER, LEASE_SECONDS, SELECTION, Handover
+from contract.names import DEFAULT_NETWORKS, HANDOVER, LEASE_SECONDS, MOST_DURATION_S, SELECTION, Handover
 from controller.gateways import Offer, admits, offer
 from controller.snapshot import CIDR_ADDRESS, PLAIN_ADDRESS, Snapshot, canonical
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 DURATION_S: Final = 10
 FAST_DURATION_S: Final = 2
 _FAST: Final = "-persistent-fast-"
-_DURATIONS: Final = range(1, 61)
+_DURATIONS: Final = range(1, MOST_DURATION_S + 1)
 _LABEL_KEY: Final = re.compile(
     r"^(?:[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
 )
@@ -355,5 +355,7 @@ def _wishes(route: Route) -> Wishes:
         if text.isascii() and text.isdecimal() and len(text) <= 2 and int(text) in _DURATIONS:
             lease_s = int(text)
         else:
-            warnings.append(f"annotation {LEASE_SECONDS}: {text!r} is ignored; write a whole number from 1 to 60")
+            warnings.append(
+                f"annotation {LEASE_SECONDS}: {text!r} is ignored; write a whole number from 1 to {MOST_DURATION_S}"
+            )
     return Wishes(selection == "Sticky", Handover(handover), lease_s, tuple(warnings))

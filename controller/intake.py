@@ -25,9 +25,11 @@ class Intake:
 
     Attributes:
         touch: called before and after each change with the kind and key of what changes.
+        unlisted: the kinds that have not been listed yet since the start.
     """
 
     touch: Callable[[type[Any], Key], None]
+    unlisted: set[type[Any]]
     snap: Snapshot = field(default_factory=Snapshot)
     expiry: Expiry = field(default_factory=Expiry)
 
@@ -40,6 +42,10 @@ class Intake:
                 self.gone(kind, key, now, final=False)
         for item in items:
             self.newer(kind, item, now)
+        if kind in self.unlisted:
+            self.unlisted.discard(kind)
+            if not self.unlisted:
+                self._left_behind(now)
 
     def ended(self, kind: type[Any], item: Item, now: float) -> None:
         """A watch has shown the last version of an object."""
@@ -73,11 +79,17 @@ class Intake:
         self.snap.drop(kind, key)
         self.touch(kind, key)
 
+    def _left_behind(self, now: float) -> None:
+        """At the start: an entry whose Lease is not there is all that is left of one that vanished before."""
+        for view in self.snap.left_behind():
+            self.snap.note_left_behind(view)
+            self.expiry.vanish(view, now)
+
     def count(self, now: float) -> tuple[list[Key], bool]:
         """Put the facts about time into the snapshot.
 
         Returns:
-            The Leases of which something is due, and whether one that vanished has run out.
+            The Leases of which something is due, and whether one that had vanished has run out.
         """
         due = self.expiry.due(now)
         over = [key for key in due if self.snap.run_out(key)]

@@ -142,7 +142,7 @@ def _create(snap: Snapshot, route: Route, owner: str, duration_s: int, granted: 
 def _before(snap: Snapshot, route: Route) -> tuple[str, int]:
     key = lease_key(route.key)
     gone = snap.vanished.get(key)
-    if gone is not None:
+    if gone is not None and gone.known:
         return gone.view.holder if gone.final else _GONE, gone.view.transitions + 1
     known = route.status.addresses
     carriers = [pod for pod in snap.candidates(route.key) if entry_on(pod, key[1]) is not None]
@@ -164,7 +164,7 @@ def _named_before(snap: Snapshot, route: Route) -> list[str]:
 def _counted_before(snap: Snapshot, key: Key) -> int:
     """The duration that the holder of a vanished Lease may count with, as far as known."""
     gone = snap.vanished.get(key)
-    if gone is None:
+    if gone is None or not gone.known:
         return 0
     report = report_of(gone.view)
     return max(gone.view.duration_s, report.duration_s if report is not None else 0)

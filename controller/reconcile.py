@@ -95,7 +95,6 @@ class Loop:
     is_election: Callable[[LeaseView], bool]
     inbox: queue.SimpleQueue[Any] = field(default_factory=queue.SimpleQueue)
     intake: Intake = field(init=False)
-    _unsynced: set[type[Any]] = field(default_factory=lambda: set(PATHS))
     _leading: bool = False
     _dirty: Impact = field(default_factory=Impact)
     _plans: dict[Key, RoutePlan] = field(default_factory=dict)
@@ -108,7 +107,7 @@ class Loop:
     _people_s: float = _NEVER
 
     def __post_init__(self) -> None:
-        self.intake = Intake(self._touch)
+        self.intake = Intake(self._touch, set(PATHS))
 
     @property
     def snap(self) -> Snapshot:
@@ -132,7 +131,7 @@ class Loop:
                 self._take(item)
                 item = None if self.inbox.empty() else self.inbox.get()
             self._count()
-            if self._leading and not self._unsynced and self._dirty:
+            if self._leading and not self.intake.unlisted and self._dirty:
                 self._decide()
             self._tell_people()
 
@@ -167,15 +166,14 @@ class Loop:
             self._dirty.spaces |= set(self.snap.namespaces)
 
     def _listed(self, listed: Listed) -> None:
+        began = not self.intake.unlisted
         self.intake.listed(listed.kind, listed.items, int(listed.version), monotonic())
         if listed.kind is LeaseView:
             self.on_election(next((x for x in listed.items if isinstance(x, LeaseView) and self.is_election(x)), None))
-        if listed.kind in self._unsynced:
-            self._unsynced.discard(listed.kind)
-            if not self._unsynced:
-                self.journal.tell("all watches are in step", routes=len(self.snap.routes), pods=len(self.snap.pods))
-                self._dirty.add(everything(self.snap))
-                self._dirty.spaces |= set(self.snap.namespaces)
+        if not began and not self.intake.unlisted:
+            self.journal.tell("all watches are in step", routes=len(self.snap.routes), pods=len(self.snap.pods))
+            self._dirty.add(everything(self.snap))
+            self._dirty.spaces |= set(self.snap.namespaces)
 
     def _seen(self, seen: Seen) -> None:
         item = seen.item

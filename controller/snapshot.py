@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from contract.assignment import RouteEntry, decode_assignment
 from contract.errors import ContractError
 from contract.lease import LeaseView
-from contract.names import ASSIGNMENT, lease_name
+from contract.names import ASSIGNMENT, MOST_DURATION_S, lease_name
 from contract.report import Report, decode_report
 from controller.objects import (
     Address,
@@ -45,10 +45,16 @@ _NODE_LEASES: Final = "kube-node-lease"
 
 @dataclass(frozen=True, slots=True)
 class Vanished:
-    """The last that was seen of a Lease that is no more; `final`: nothing was missed since."""
+    """The last that was seen of a Lease that is no more.
+
+    Attributes:
+        final: nothing was missed since.
+        known: it was seen at all; else there are only entries that name it.
+    """
 
     view: LeaseView
     final: bool
+    known: bool = True
 
     @property
     def counts(self) -> bool:
@@ -95,16 +101,20 @@ def named(view: LeaseView) -> frozenset[str]:
     return frozenset(view.addresses).union(each.address for each in (report.addresses if report else ()))
 
 
-def entry_on(pod: Pod, lease: str) -> RouteEntry | None:
-    """The entry for a Lease that a Pod carries now."""
+def entries_on(pod: Pod) -> tuple[RouteEntry, ...]:
+    """The entries that a Pod carries now; none where they cannot be read."""
     text = pod.metadata.annotations.get(ASSIGNMENT)
     if not text:
-        return None
+        return ()
     try:
-        routes = decode_assignment(text, f"Pod {pod.metadata.namespace}/{pod.name}").routes
+        return decode_assignment(text, f"Pod {pod.metadata.namespace}/{pod.name}").routes
     except ContractError:
-        return None
-    return next((entry for entry in routes if entry.lease == lease), None)
+        return ()
+
+
+def entry_on(pod: Pod, lease: str) -> RouteEntry | None:
+    """The entry for a Lease that a Pod carries now."""
+    return next((entry for entry in entries_on(pod) if entry.lease == lease), None)
 
 
 def lease_key(route: Key) -> Key:
@@ -198,6 +208,23 @@ class Snapshot:
         if gone.counts or key in self.route_of_lease:
             self.vanished[key] = gone
         return gone.counts
+
+    def left_behind(self) -> list[LeaseView]:
+        """The Leases that entries name and that are not there, each as it may have been at most."""
+        found: dict[Key, set[str]] = defaultdict(set)
+        for pod in (self.pods[key] for key in self.annotated):
+            for entry in entries_on(pod):
+                key = (pod.metadata.namespace, entry.lease)
+                if key not in self.leases and key not in self.vanished:
+                    found[key].update(each.address for each in entry.addresses)
+        return [
+            LeaseView(*key, uid="", version="0", addresses=tuple(sorted(addresses)), duration_s=MOST_DURATION_S)
+            for key, addresses in sorted(found.items())
+        ]
+
+    def note_left_behind(self, view: LeaseView) -> None:
+        """One of them is to count as one that vanished."""
+        self.vanished[view.namespace, view.name] = Vanished(view, final=False, known=False)
 
     def run_out(self, key: Key) -> bool:
         """The time of a Lease that vanished is over: forget it; says whether there was one."""

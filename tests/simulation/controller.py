@@ -44,8 +44,7 @@ class Controller(Process):
         super().start()
         self.log(self.name, "started")
         self.steady_since = float("inf")
-        self.intake = Intake(lambda _kind, _key: None, Snapshot.of(*self._fixed))
-        self._synced = set()
+        self.intake = Intake(lambda _kind, _key: None, set(KINDS.values()), Snapshot.of(*self._fixed))
         self._busy = set()
         self._held = {}
         self._failures = 0
@@ -54,6 +53,11 @@ class Controller(Process):
         self._woken_for = None
         for kind in KINDS:
             self.line.watch(kind, None, lambda how, new, kind=kind: self._seen(kind, how, new))
+
+    @property
+    def remembers(self):
+        """Whether it alone knows of a Lease that vanished and may count yet: a limit that docs/ownership.md names."""
+        return any(gone.counts for gone in self.snap.vanished.values())
 
     def die(self):
         super().die()
@@ -75,11 +79,10 @@ class Controller(Process):
     def _seen(self, kind, how, new):
         now = self.clock.boot()
         if how == "LIST":
-            self._synced.add(kind)
-            if len(self._synced) == len(KINDS):
-                self.steady_since = max(self.steady_since if self.steady_since < float("inf") else 0.0, self.loop.now)
             version, found = new
             self.intake.listed(KINDS[kind], found, version, now)
+            if not self.intake.unlisted:
+                self.steady_since = max(self.steady_since if self.steady_since < float("inf") else 0.0, self.loop.now)
         elif how == "SET":
             self.intake.newer(KINDS[kind], new, now)
         else:
@@ -97,7 +100,7 @@ class Controller(Process):
     # what is decided -------------------------------------------------------------------------------------------
 
     def _decide_soon(self):
-        if not self._pending and self.leads and len(self._synced) == len(KINDS):
+        if not self._pending and self.leads and not self.intake.unlisted:
             self._pending = True
             self.post(0.0003, self._decide)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import msgspec
 
-from contract.names import GUARD_LIFETIME_S, LEASE_SECONDS
+from contract.names import GUARD_LIFETIME_S, LEASE_SECONDS, MOST_DURATION_S
 from controller.objects import Address, RouteStatus
 from sidecar.events import Read, Write
 
@@ -25,10 +25,15 @@ class Faults:
         self._loop = world.loop
         self.disturbed = float("-inf")
         changed = [int(each.detail) for each in world.schedule.faults if each.kind == "duration"]
-        self.longest_s = max([world.schedule.duration_s, *changed]) + GUARD_LIFETIME_S
+        # a controller that starts knows of a Lease that vanished before by an entry only, and not how long it lasted
+        unknown = [MOST_DURATION_S] if self._has("vanish", "r") and self._has("crash", "c") else []
+        self.longest_s = max([world.schedule.duration_s, *changed, *unknown]) + GUARD_LIFETIME_S
         self._calm = False
         self.ended = set()
         self.mute = set()
+
+    def _has(self, kind, whose):
+        return any(each.kind == kind and each.who.startswith(whose) for each in self._world.schedule.faults)
 
     def arm(self, faults):
         for fault in faults:
@@ -106,7 +111,7 @@ class Faults:
         target.traps.append([fault.step, self._kill, (fault, target)])
 
     def _kill(self, fault, target):
-        if not target.running:
+        if not target.running or (target.name in self._world.controllers and target.remembers):
             return
         self._world.log(target.name, "killed")
         target.die()

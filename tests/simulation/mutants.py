@@ -39,7 +39,8 @@ def one(name, file, text, other):
 
 STATE, NOTING, MACHINE = "sidecar/state.py", "sidecar/noting.py", "sidecar/machine.py"
 LEASE, EXPIRY, NAMES = "contract/lease.py", "controller/expiry.py", "contract/names.py"
-HOST, LEASES, SNAPSHOT = "tests/simulation/sidecar.py", "controller/leases.py", "controller/snapshot.py"
+LEASES, SNAPSHOT, INTAKE = "controller/leases.py", "controller/snapshot.py", "controller/intake.py"
+HOST = "tests/simulation/sidecar.py"
 FREE = 'spec={"holderIdentity": "", "leaseDurationSeconds": duration_s}, notes=notes)'
 RENEW = 'return _patch(view, spec={"renewTime": micro_time(now)}, notes={OBSERVED: observed})'
 
@@ -227,6 +228,12 @@ MUTANTS = (
         SNAPSHOT,
         "return bool(self.view.holder) or not self.final",
         "return bool(self.view.holder)",
+    ),
+    one(
+        "a controller that starts believes that a Lease that is not there never was",
+        INTAKE,
+        "            if not self.unlisted:\n",
+        "            if False:\n",
     ),
     one(
         "a late answer's duration counts, though a newer version was seen",

@@ -193,6 +193,8 @@ def _ended_unseen(rng, schedule):
     yield Fault(round(max(0.1, at - silent), 4), "stop", rng.choice(schedule.pods).name, schedule.duration_s + 2.0)
     yield Fault(round(at, 4), "vanish", "r0")
     yield Fault(round(at + rng.random() * 0.1, 4), "unroute", "r0", 0.0, 0, "gone")
+    if rng.random() < 0.3:
+        yield Fault(round(at - rng.random() * 0.2, 4), "crash", "c0", round(rng.uniform(0.05, 1.0), 4))
 
 
 def _length(rng, longest):

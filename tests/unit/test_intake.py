@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from kube_objects import A1, lease, pod, report, route
+from kube_objects import A1, gateway, gateway_class, lease, pod, report, route
 
+from contract.assignment import AddressEntry, Assignment, RouteEntry, encode_assignment
 from contract.lease import LeaseView
-from contract.names import GUARD_DEADLINE_S, GUARD_LIFETIME_S
+from contract.names import GUARD_DEADLINE_S, GUARD_LIFETIME_S, MOST_DURATION_S, Handover
 from controller.accept import Acceptor
 from controller.decide import plan_route
 from controller.intake import Intake
-from controller.objects import Pod
+from controller.objects import Pod, Route
 from controller.snapshot import Snapshot
 
 R, OTHER = ("default", "r"), ("default", "holdfast-other")
@@ -18,7 +19,7 @@ HELD = {"holder": "uid-x", "owner": "uid-x", "observed": report(A1)}
 
 
 def intake(*objects):
-    return Intake(lambda _kind, _key: None, Snapshot.of(*objects))
+    return Intake(lambda _kind, _key: None, set(), Snapshot.of(*objects))
 
 
 def blocked(made):
@@ -65,6 +66,62 @@ def test_a_lease_of_a_route_that_conflicts_does_not_hold_its_address_back_for_ev
     assert not blocked(made)
 
 
+def begun(*objects):
+    """A controller that starts and is shown these."""
+    made = Intake(lambda _kind, _key: None, {LeaseView, Pod, Route})
+    for kind in (Pod, Route, LeaseView):
+        made.listed(kind, [each for each in objects if isinstance(each, kind)], 20, 100.0)
+    return made
+
+
+ENTRY = RouteEntry("other", "holdfast-other", Handover.EXCLUSIVE, (AddressEntry(A1, "eth1"),))
+CARRIER = pod("x", assigned=encode_assignment(Assignment((ENTRY,))))
+
+
+def test_at_the_start_an_entry_stands_for_a_lease_that_is_not_there_for_as_long_as_any_may_last():
+    made = begun(route("r"), CARRIER)
+    assert blocked(made)
+    made.newer(Pod, pod("x", version="30"), 101.0)
+    made.count(100.0 + MOST_DURATION_S + GUARD_LIFETIME_S - 0.01)
+    assert blocked(made)
+    made.count(100.0 + MOST_DURATION_S + GUARD_LIFETIME_S)
+    assert not blocked(made)
+
+
+NOT_LEFT = [
+    pytest.param([CARRIER, lease("other", version="5", addresses=())], id="its-Lease-is-there-and-names-nothing"),
+    pytest.param([pod("x")], id="no-entry"),
+    pytest.param([pod("x", assigned="{")], id="an-entry-that-cannot-be-read"),
+]
+
+
+@pytest.mark.parametrize("objects", NOT_LEFT)
+def test_at_the_start_nothing_else_stands_for_anything(objects):
+    assert not blocked(begun(route("r"), *objects))
+
+
+def test_later_an_entry_without_its_lease_is_no_such_sign():
+    made = begun(route("r"))
+    made.newer(Pod, CARRIER, 101.0)
+    made.listed(Pod, [CARRIER], 40, 102.0)
+    assert not blocked(made)
+
+
+def test_a_lease_that_comes_after_its_entry_was_seen_counts_for_itself():
+    made = begun(route("r"), CARRIER)
+    made.newer(LeaseView, lease("other", version="25", addresses=()), 101.0)
+    assert not blocked(made)
+
+
+def test_what_was_left_behind_says_nothing_of_who_held_or_for_how_long():
+    """Its route is there and is to have a Lease: made again in nobody's name, for the route's own duration."""
+    made = begun(route("other"), CARRIER)
+    for each in (gateway_class(), gateway()):
+        made.newer(type(each), each, 100.0)
+    spec = plan_route(made.snap, ("default", "other"), Acceptor(made.snap)).lease.body["spec"]
+    assert (spec["holderIdentity"], spec["leaseDurationSeconds"]) == ("vanished", 10)
+
+
 def test_older_versions_change_nothing_and_another_object_of_that_name_does():
     made = intake()
     made.newer(Pod, pod("a", version="7"), 0.0)
@@ -92,7 +149,7 @@ def test_the_end_of_an_earlier_object_is_not_the_end_of_its_namesake():
 
 def test_before_and_after_each_change_it_says_what_changes():
     told = []
-    made = Intake(lambda kind, key: told.append((kind, key, key in made.snap.pods)))
+    made = Intake(lambda kind, key: told.append((kind, key, key in made.snap.pods)), set())
     made.newer(Pod, pod("a"), 0.0)
     made.ended(Pod, pod("a"), 0.0)
     key = ("default", "a")

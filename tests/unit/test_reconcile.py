@@ -85,7 +85,7 @@ def telling(monkeypatch, **view):
     made, now = loop(), [100.0]
     monkeypatch.setattr("controller.reconcile.monotonic", lambda: now[0])
     made.snap.put(lease(version="11", **view))
-    made._leading, made._unsynced = True, set()
+    made._leading, made.intake.unlisted = True, set()
     made._dirty.routes.add(("default", "r"))
     made._decide()
     made._urgent.clear()  # as if all of it had been answered
