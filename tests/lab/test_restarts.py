@@ -140,7 +140,8 @@ def test_a_sidecar_paused_beyond_its_lease_is_cut_off_in_time_and_found_again(st
     steps.held_by("a")  # it is the newest
 
 
-def test_a_namespace_that_is_deleted_takes_its_lease_along_but_not_its_stopped_holder(steps):
+def doomed_holder(steps: Steps) -> tuple[Steps, PodHandle]:
+    """Pod a, in a namespace that is to be deleted, holds what Pod b's route in the other one waits for."""
     world, parent = steps.world, {"parentRefs": [{"name": "gw", "namespace": steps.space}]}
     doomed = Steps(world, steps.ledger, f"{steps.space}-doomed", steps.addresses)
     world.create_namespace(doomed.space)
@@ -154,14 +155,38 @@ def test_a_namespace_that_is_deleted_takes_its_lease_along_but_not_its_stopped_h
     steps.pod("b")
     steps.ready("b")
     steps.condition("Accepted", "AddressConflict", part=doomed.space)
+    return doomed, a
+
+
+def test_a_namespace_that_is_deleted_takes_its_lease_along_but_not_its_stopped_holder(steps):
+    doomed, a = doomed_holder(steps)
     a.pause_sidecar()
     doomed.delete("gkeiproutes", "r")  # first, since then nothing is there that would make the Lease again
     doomed.until("nobody to be wanted any more", lambda: not doomed.lease().owner)
-    world.api.delete(f"/api/v1/namespaces/{doomed.space}")
+    steps.api.delete(f"/api/v1/namespaces/{doomed.space}")
     deleted(doomed, "leases", "holdfast-r")  # as Kubernetes before 1.33 does, in no order
     doomed.until("its Lease to be gone", lambda: doomed.lease() is None)
     # the teardown sees that no instant had two holders: a's kernel had the address for some seconds more
     steps.held_by("b")
+
+
+def test_a_controller_that_starts_after_that_keeps_the_address_back_by_the_pods_entry(steps):
+    doomed, a = doomed_holder(steps)
+    address, controller = steps.addresses[0], steps.world.controllers[0]
+    controller.kill()
+    try:
+        a.pause_sidecar()
+        steps.api.delete(f"/api/v1/namespaces/{doomed.space}")
+        doomed.delete("gkeiproutes", "r")
+        deleted(doomed, "leases", "holdfast-r")
+        doomed.until("its Lease to be gone", lambda: doomed.lease() is None)
+    finally:
+        controller.start()
+    doomed.until("the new controller to take a's entry away", lambda: not doomed.entry("a"))
+    steps.condition("Accepted", "AddressConflict", part=f"Lease {doomed.space}/holdfast-r")
+    assert steps.places(address) == {(a.netns, "eth1")}, "its kernel's deadline is not over yet"
+    steps.until("the deadline to end it", lambda: not steps.places(address), 2 * SOON_S)
+    assert steps.lease() is None or steps.lease().addresses == ()
 
 
 def deleted(steps: Steps, sort: str, name: str) -> None:
