@@ -7,6 +7,7 @@ import msgspec
 
 from contract.names import GUARD_LIFETIME_S, LEASE_SECONDS, MOST_DURATION_S
 from controller.objects import Address, RouteStatus
+from controller.snapshot import entry_on, named
 from sidecar.events import Read, Write
 
 TAKEOVER_S = 1.0
@@ -24,6 +25,7 @@ class Faults:
         self._world = world
         self._loop = world.loop
         self.disturbed = float("-inf")
+        self._untold_until = float("-inf")
         changed = [int(each.detail) for each in world.schedule.faults if each.kind == "duration"]
         # a controller that starts knows of a Lease that vanished before by an entry only, and not how long it lasted
         unknown = [MOST_DURATION_S] if self._has("vanish", "r") and self._has("crash", "c") else []
@@ -111,7 +113,9 @@ class Faults:
         target.traps.append([fault.step, self._kill, (fault, target)])
 
     def _kill(self, fault, target):
-        if not target.running or (target.name in self._world.controllers and target.remembers):
+        if not target.running:
+            return
+        if target.name in self._world.controllers and (target.remembers or self._loop.now < self._untold_until):
             return
         self._world.log(target.name, "killed")
         target.die()
@@ -271,4 +275,20 @@ class Faults:
             self._loop.after(fault.length, server.put, "route", key, again)
 
     def _vanish(self, _fault, _target):
-        self._world.server.remove("lease", ("ns", "holdfast-r0"))
+        server, key = self._world.server, ("ns", "holdfast-r0")
+        view = server.objects["lease"].get(key)
+        if view is not None and view.holder and not self._told_by_an_entry(view):
+            if not any(each.running for each in self._world.controllers.values()):
+                return
+            self._untold_until = self._loop.now + self.longest_s
+        server.remove("lease", key)
+
+    def _told_by_an_entry(self, view):
+        """Whether its holder's entry names all that a Lease stands for.
+
+        What no entry tells a controller that starts after the Lease is gone cannot know: docs/ownership.md names it.
+        """
+        pods = self._world.server.objects["pod"].values()
+        entries = (entry_on(pod, view.name) for pod in pods if pod.metadata.uid == view.holder)
+        told = {each.address for entry in entries if entry is not None for each in entry.addresses}
+        return named(view) <= told
