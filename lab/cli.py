@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _PASS_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 _END = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 _KUBECONFIG = closed.RUN / "kubeconfig"
+_TOOLS = {"ip": "iproute2", "tcpdump": "tcpdump", "ping": "iputils-ping"}
 _NAME = click.option("--name", default="lab", show_default=True, help="Which lab.")
 
 
@@ -139,4 +140,10 @@ Logs: {world.logs} (inside the lab). Work in it from another terminal:
     {name}# ip netns exec client-{blue} ping 34.123.10.1
 
 or run a single command: {me} lab exec{option} -- kubectl get pods -A
-Ctrl-C here ends everything."""
+{_missing_tools()}Ctrl-C here ends everything."""
+
+
+def _missing_tools() -> str:
+    """Name what these lines need and this machine lacks, with Debian's packages; the lab itself needs none of it."""
+    missing = [f"{tool} ({package})" for tool, package in _TOOLS.items() if shutil.which(tool) is None]
+    return f"This machine lacks what some of these lines need: {', '.join(missing)}.\n" if missing else ""
