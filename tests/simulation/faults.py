@@ -278,7 +278,7 @@ class Faults:
         server, key = self._world.server, ("ns", "holdfast-r0")
         view = server.objects["lease"].get(key)
         if view is not None and view.holder and not self._told_by_an_entry(view):
-            if not any(each.running for each in self._world.controllers.values()):
+            if not all(each.running for each in self._world.controllers.values()):
                 return
             self._untold_until = self._loop.now + self.longest_s
         server.remove("lease", key)
