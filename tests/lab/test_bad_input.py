@@ -348,10 +348,12 @@ def test_an_interface_that_is_not_there_takes_nothing_from_who_has_the_address(g
         podSelector={"matchExpressions": [{"key": "name", "operator": "In", "values": ["b", "odd"]}]},
     )
     steps.held_by("b", good.spare[0], route="bad")
-    steps.pod("odd", labels={"app": "odd"}, notes={"holdfast.dev/inject": "true"})
-    steps.api.patch(steps.at("pods", "odd"), {"metadata": {"annotations": {INTERFACES: NICS.replace("eth1", "eth7")}}})
+    steps.pod("odd", labels={"app": "odd", "name": "not-yet"})
     try:
         steps.ready("odd")
+        # once its interfaces are made, and by the same write by which it becomes the newest of the route's Pods
+        odd = {"labels": {"name": "odd"}, "annotations": {INTERFACES: NICS.replace("eth1", "eth7")}}
+        steps.api.patch(steps.at("pods", "odd"), {"metadata": odd})
         steps.condition("Ready", "Mutated", "bad", part="Pod odd to be prepared; Pod b keeps them")
         assert steps.places(good.spare[0]) == {(steps.world.pod(SPACE, "b").netns, "eth1")}
     finally:
