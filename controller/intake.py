@@ -79,6 +79,12 @@ class Intake:
         self.snap.drop(kind, key)
         self.touch(kind, key)
 
+    def not_there(self, key: Key, version: str, now: float) -> None:
+        """A write for this version of a Lease found none: a late answer may have brought it back here, its end seen."""
+        view = self.snap.leases.get(key)
+        if view is not None and view.version == version:
+            self.gone(LeaseView, key, now, final=False)
+
     def _left_behind(self, now: float) -> None:
         """At the start: an entry whose Lease is not there is all that is left of one that vanished before."""
         for view in self.snap.left_behind():

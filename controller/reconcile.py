@@ -226,7 +226,7 @@ class Loop:
     def _failed(self, job: Job, done: Done, touched: Impact) -> None:
         error, held = done.error, self._held.get(job.ident)
         if isinstance(error, NotFound) and job.ident[0] == "lease":
-            self._not_there(job)
+            self.intake.not_there(job.ident[1:], job.version, monotonic())
         failures = held.failures + 1 if held is not None else 1
         if isinstance(error, Conflict):
             pause_s = STALE_S
@@ -239,13 +239,6 @@ class Loop:
                 self.journal.trouble(_subject(job.ident), f"{error}{advice}")
         if job.ident[0] != "event":
             self._held[job.ident] = _Held(monotonic() + pause_s, job.version, failures, touched)
-
-    def _not_there(self, job: Job) -> None:
-        """A Lease that was to be written is gone: a late answer may have brought it back here, unseen by any watch."""
-        _, space, name = job.ident
-        view = self.snap.leases.get((space, name))
-        if view is not None and view.version == job.version:
-            self.intake.gone(LeaseView, (space, name), monotonic(), final=False)
 
     def _leaving(self, job: Job) -> bool:
         """Whether a write is into a namespace that is going away, where nothing may be made any more."""

@@ -186,8 +186,7 @@ class Controller(Process):
         else:
             self._failures += 1
             if result is MISSING and kind == "lease":
-                # it was shown once more by a late answer, and is gone
-                self.intake.gone(LeaseView, key, now, final=False)
+                self.intake.not_there(key, str(version), now)
             pause = STALE_S if result is CONFLICT else min(RETRY_MAX_S, RETRY_FIRST_S * 2 ** min(self._failures, 8))
             self._held[target] = version
             self.post(pause, self._again, target)
