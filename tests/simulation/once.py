@@ -59,6 +59,17 @@ def ended_unseen(since, next_born):
     )
 
 
+def shortened_after_prepared():
+    """The duration is shortened after the next Pod has prepared, and that Pod is stopped before its first renewal."""
+    return schedule(
+        Fault(1.69, "stop", "p0", 0.3),
+        Fault(1.8, "duration", "r0", detail="2"),
+        Fault(1.9934, "stop", "p1", 12.0),
+        sticky=False,
+        pods=pods(0.0, 1.6),
+    )
+
+
 def configured_late():
     """The sidecar is stopped in the midst of configuring, its route and its Lease are deleted, and it goes on."""
     return schedule(
@@ -87,6 +98,7 @@ ONCE = {
     "vanished-when-its-address-had-been-moved": vanished(
         Fault(1.5, "stop", "p0", 5.0), Fault(1.9, "reassign", "r0"), routes=2, pods=pods(0.0, 0.0)
     ),
+    "shortened-after-prepared": shortened_after_prepared(),
     "configured-after-all-was-gone": configured_late(),
     "renewed-and-deleted-unseen": ended_unseen(0.7, 0.0),
     "taken-and-deleted-unseen": ended_unseen(0.3, 0.6),
