@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from contract.decode import VERSION, decode_json, host_address
+from contract.errors import ContractError
+
+if TYPE_CHECKING:
+    from contract.lease import LeaseView
 
 
 class Fence(StrEnum):
@@ -72,3 +77,11 @@ def decode_report(text: str, where: str) -> Report:
     for i, item in enumerate(wire.addresses):
         host_address(item.address, where, f"addresses[{i}].address")
     return Report(wire.fence, wire.addresses, wire.duration_s)
+
+
+def report_of(view: LeaseView) -> Report | None:
+    """Give the report on a Lease; None where there is none that can be read."""
+    try:
+        return decode_report(view.observed, view.where) if view.observed else None
+    except ContractError:
+        return None

@@ -12,9 +12,8 @@ import heapq
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from contract.errors import ContractError
 from contract.names import GUARD_DEADLINE_S, GUARD_LIFETIME_S, UNTAKEN_S
-from contract.report import Fence, decode_report
+from contract.report import Fence, report_of
 
 if TYPE_CHECKING:
     from contract.lease import LeaseView
@@ -36,10 +35,7 @@ def vacancy_sign(view: LeaseView) -> Sign:
 
 def patience_s(view: LeaseView) -> float:
     """How long a holder may be silent: the longer of the durations it may count with, and the guard of its fence."""
-    try:
-        report = decode_report(view.observed, view.where) if view.observed else None
-    except ContractError:
-        report = None
+    report = report_of(view)
     if report is None:
         return view.duration_s + GUARD_LIFETIME_S
     guard_s = GUARD_DEADLINE_S if report.fence is Fence.DEADLINE else GUARD_LIFETIME_S

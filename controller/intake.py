@@ -45,7 +45,9 @@ class Intake:
         if kind in self.unlisted:
             self.unlisted.discard(kind)
             if not self.unlisted:
-                self._left_behind(now)
+                # an entry whose Lease is not there is all that is left of one that vanished before the start
+                for view in self.snap.note_left_behind():
+                    self.expiry.vanish(view, now)
 
     def ended(self, kind: type[Any], item: Item, now: float) -> None:
         """A watch has shown the last version of an object."""
@@ -84,12 +86,6 @@ class Intake:
         view = self.snap.leases.get(key)
         if view is not None and view.version == version:
             self.gone(LeaseView, key, now, final=False)
-
-    def _left_behind(self, now: float) -> None:
-        """At the start: an entry whose Lease is not there is all that is left of one that vanished before."""
-        for view in self.snap.left_behind():
-            self.snap.note_left_behind(view)
-            self.expiry.vanish(view, now)
 
     def count(self, now: float) -> tuple[list[Key], bool]:
         """Put the facts about time into the snapshot.

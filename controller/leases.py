@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from contract import lease as writes
+from contract.report import report_of
 from controller.expiry import life_sign, vacancy_sign
-from controller.snapshot import entry_on, lease_key, named, report_of
+from controller.snapshot import entry_on, lease_key, named
 
 if TYPE_CHECKING:
     from contract.lease import LeaseView, Patch

@@ -16,7 +16,7 @@ from contract.assignment import RouteEntry, decode_assignment
 from contract.errors import ContractError
 from contract.lease import LeaseView
 from contract.names import ASSIGNMENT, MOST_DURATION_S, lease_name
-from contract.report import Report, decode_report
+from contract.report import report_of
 from controller.objects import (
     Address,
     Gateway,
@@ -83,16 +83,6 @@ def canonical(address: Address) -> str:
         return str(ipaddress.ip_interface(address.value)) if "/" in address.value else address.value
     except ValueError:
         return address.value
-
-
-def report_of(view: LeaseView) -> Report | None:
-    """The report on a Lease; None where there is none that can be read."""
-    if not view.observed:
-        return None
-    try:
-        return decode_report(view.observed, view.where)
-    except ContractError:
-        return None
 
 
 def named(view: LeaseView) -> frozenset[str]:
@@ -209,22 +199,20 @@ class Snapshot:
             self.vanished[key] = gone
         return gone.counts
 
-    def left_behind(self) -> list[LeaseView]:
-        """The Leases that entries name and that are not there, each as it may have been at most."""
+    def note_left_behind(self) -> list[LeaseView]:
+        """Count Leases that entries name and that are not there as vanished, each as it may have been at most."""
         found: dict[Key, set[str]] = defaultdict(set)
         for pod in (self.pods[key] for key in self.annotated):
             for entry in entries_on(pod):
                 key = (pod.metadata.namespace, entry.lease)
                 if key not in self.leases and key not in self.vanished:
                     found[key].update(each.address for each in entry.addresses)
-        return [
+        views = [
             LeaseView(*key, uid="", version="0", addresses=tuple(sorted(addresses)), duration_s=MOST_DURATION_S)
             for key, addresses in sorted(found.items())
         ]
-
-    def note_left_behind(self, view: LeaseView) -> None:
-        """One of them is to count as one that vanished."""
-        self.vanished[view.namespace, view.name] = Vanished(view, final=False, known=False)
+        self.vanished |= {(each.namespace, each.name): Vanished(each, final=False, known=False) for each in views}
+        return views
 
     def run_out(self, key: Key) -> bool:
         """The time of a Lease that vanished is over: forget it; says whether there was one."""

@@ -39,9 +39,10 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from contract.assignment import RouteEntry
+from contract.report import report_of
 from sidecar.events import Action, Announce, Configure, Event, InFlight, Kind, Read, Remove, Write
 from sidecar.noting import ANNOUNCE_APART_S, note
-from sidecar.state import Phase, State, decoded, lapsed, observed, phase
+from sidecar.state import Phase, State, lapsed, observed, phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -148,10 +149,9 @@ def _configure_due(s: State, now: float) -> bool:
 
 def _shown(s: State) -> bool:
     """Whether the Lease's report names what is to be added; one that says nothing stands for anything."""
-    said = observed(s)
-    if not said or s.wanted <= s.present:
+    if s.lease is None or not s.lease.observed or s.wanted <= s.present:
         return True
-    report = decoded(said)
+    report = report_of(s.lease)
     return report is not None and s.wanted - s.present <= {each.address for each in report.addresses}
 
 

@@ -11,9 +11,8 @@ from enum import StrEnum
 import msgspec
 
 from contract.assignment import RouteEntry
-from contract.errors import ContractError
 from contract.lease import LeaseView
-from contract.report import AddressReport, AddressState, Fence, Report, decode_report, encode_report
+from contract.report import AddressReport, AddressState, Fence, Report, encode_report, report_of
 from sidecar.events import InFlight
 
 
@@ -120,7 +119,7 @@ class State(msgspec.Struct, frozen=True):
         """The duration that what stands in the kernel was counted with."""
         if self.lease is None:
             return 0
-        before = decoded(self.lease.observed) if self.present and self.fenced_s is None else None
+        before = report_of(self.lease) if self.present and self.fenced_s is None else None
         # an earlier self's deadline is still in the kernel, and the Lease's duration may have been shortened since
         return max(self.lease.duration_s, before.duration_s if before else 0)
 
@@ -164,14 +163,6 @@ def lapsed(s: State, now: float) -> bool:
 def observed(s: State) -> str:
     """The report as it stands on the Lease, or ``""``."""
     return s.lease.observed if s.lease else ""
-
-
-def decoded(report: str) -> Report | None:
-    """A report, or None for one that says nothing or cannot be read."""
-    try:
-        return decode_report(report, "the Lease") if report else None
-    except ContractError:
-        return None
 
 
 def older(a: LeaseView, b: LeaseView) -> bool:

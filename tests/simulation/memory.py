@@ -33,7 +33,7 @@ def install():
         module.ipaddress = remembering
     _replace("host_address", contract.decode, contract.report, controller.accept)
     _replace("canonical", controller.snapshot, controller.accept)
-    _replace("decode_report", contract.report, controller.expiry, controller.conditions, controller.snapshot)
+    _replace("decode_report", contract.report, controller.conditions)
     _replace("decode_assignment", controller.snapshot)
     _replace_by_identity()
 
