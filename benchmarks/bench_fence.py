@@ -18,8 +18,8 @@ import time
 
 from common import cable, figures, heading, inside
 
-from sidecar.fence import Fence
-from sidecar.frames import arp_reply, arp_request
+from sidecar.kernel.fence import Fence
+from sidecar.kernel.frames import arp_reply, arp_request
 
 ROUNDS = 200
 AHEAD_S, BEHIND_S, APART_S = 0.03, 0.01, 0.0001

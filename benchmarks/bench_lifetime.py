@@ -17,9 +17,9 @@ import time
 
 from common import cable, heading, inside, percentile
 
-from sidecar.addresses import Addresses, lifetime_s
 from sidecar.clock import boottime
-from sidecar.netlink import attributes, messages
+from sidecar.kernel.addresses import Addresses, lifetime_s
+from sidecar.kernel.netlink import attributes, messages
 
 ROUNDS = int(sys.argv[1]) if len(sys.argv) > 1 else 600
 APART_S = 0.02

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from contract.lease import WRITES
-from sidecar.machine import PASSAGES, TABLE
+from sidecar.protocol.machine import PASSAGES, TABLE
 
 PAGE = Path(__file__).with_name("ownership.md")
 

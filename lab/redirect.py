@@ -11,7 +11,7 @@ import struct
 import sys
 from typing import Final
 
-from sidecar.netlink import ACK, CREATE, REQUEST, Message, NetlinkSocket, attribute, nested, number, text
+from sidecar.kernel.netlink import ACK, CREATE, REQUEST, Message, NetlinkSocket, attribute, nested, number, text
 
 TABLE: Final = "lab-redirect"
 _CHAIN: Final = "in"

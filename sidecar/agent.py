@@ -11,18 +11,18 @@ import signal
 from typing import TYPE_CHECKING, Final
 
 from sidecar.clock import StepAlarm, boottime
-from sidecar.events import ClockStepped, Event, Reannounce, Stop
-from sidecar.links import Monitor
-from sidecar.machine import finished
-from sidecar.placement import Placement
+from sidecar.cluster.sources import assignment_watch
+from sidecar.kernel.links import Monitor
+from sidecar.kernel.placement import Placement
+from sidecar.protocol.events import ClockStepped, Event, Reannounce, Stop
+from sidecar.protocol.machine import finished
 from sidecar.route import Route
-from sidecar.sources import assignment_watch
 
 if TYPE_CHECKING:
     from contract.assignment import Assignment, RouteEntry
-    from sidecar.api import Api
-    from sidecar.identity import Identity
-    from sidecar.report import Journal
+    from sidecar.cluster.client import ApiClient
+    from sidecar.cluster.identity import Identity
+    from sidecar.journal import Journal
 
 GIVE_UP_S: Final = 5.0
 """After the drain time, so long for the last writes: an API server that is away cannot keep a Pod from ending."""
@@ -38,7 +38,7 @@ class Agent:
         NotPermitted: a capability is missing.
     """
 
-    def __init__(self, me: Identity, api: Api, journal: Journal, *, drain_s: float) -> None:
+    def __init__(self, me: Identity, api: ApiClient, journal: Journal, *, drain_s: float) -> None:
         self._me = me
         self._api = api
         self._journal = journal

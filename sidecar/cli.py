@@ -51,9 +51,9 @@ def run(source: str, drain_s: float) -> None:  # noqa: ARG001 - there is one sou
 async def _run(drain_s: float) -> bool:
     # imported here: `--help` and wrong usage need none of it
     from sidecar.agent import Agent  # noqa: PLC0415
-    from sidecar.api import Api  # noqa: PLC0415
-    from sidecar.identity import SERVICE_ACCOUNT, TokenFile, read_identity  # noqa: PLC0415
-    from sidecar.report import Journal  # noqa: PLC0415
+    from sidecar.cluster.client import ApiClient  # noqa: PLC0415
+    from sidecar.cluster.identity import SERVICE_ACCOUNT, TokenFile, read_identity  # noqa: PLC0415
+    from sidecar.journal import Journal  # noqa: PLC0415
 
     # what was imported stays: not looking through it again and again spares the path to the frame some pauses
     gc.freeze()
@@ -61,7 +61,7 @@ async def _run(drain_s: float) -> bool:
     token()
     ca_file = SERVICE_ACCOUNT / "ca.crt"
     try:
-        api = Api(me.server, ca_file=ca_file, token=token)
+        api = ApiClient(me.server, ca_file=ca_file, token=token)
     except OSError as error:
         raise EnvironmentMissing(f"certificate {ca_file}: {error}; mount the service account in the Pod") from error
     try:

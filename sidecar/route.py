@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from sidecar import lease, machine
 from sidecar.clock import boottime
-from sidecar.events import (
+from sidecar.cluster import lease
+from sidecar.cluster.sources import lease_watch
+from sidecar.kernel.placement import bare
+from sidecar.protocol import machine
+from sidecar.protocol.events import (
     Action,
     Announce,
     Assigned,
@@ -23,19 +26,17 @@ from sidecar.events import (
     Tick,
     Write,
 )
-from sidecar.placement import bare
-from sidecar.sources import lease_watch
-from sidecar.state import Phase, State, phase
+from sidecar.protocol.state import Phase, State, phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from contract.assignment import RouteEntry
     from contract.lease import LeaseView
-    from sidecar.api import Api
-    from sidecar.identity import Identity
-    from sidecar.placement import Placement
-    from sidecar.report import Journal
+    from sidecar.cluster.client import ApiClient
+    from sidecar.cluster.identity import Identity
+    from sidecar.journal import Journal
+    from sidecar.kernel.placement import Placement
 
 LIFT_AFTER_S: Final = 0.2
 """The fence of what was removed is taken away after the hand-over's write, not before it."""
@@ -55,7 +56,7 @@ class Route:
         entry: RouteEntry,
         *,
         me: Identity,
-        api: Api,
+        api: ApiClient,
         placement: Placement,
         journal: Journal,
         tasks: asyncio.TaskGroup,

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from steps import BLUE, CIDR, EXTERNAL, NICS, Steps, own_addresses, steps_in
 
 from contract.names import ASSIGNMENT, CONTROLLER_ACCOUNT, INTERFACES, SYSTEM_NAMESPACE
 from lab.errors import ApiError, CommandError
+from tests.lab.steps import BLUE, CIDR, EXTERNAL, NICS, Steps, own_addresses, steps_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from steps import SOON_S, Steps, is_ready, ledger_of
 
 from contract.names import INTERFACES
 from lab.ledger import LEASES, PODS
+from tests.lab.steps import SOON_S, Steps, is_ready, ledger_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

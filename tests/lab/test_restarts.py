@@ -12,7 +12,6 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from steps import SOON_S, Steps, bare, is_ready, steps_in
 
 from contract.lease import decode_lease
 from contract.names import ELECTION_LEASE, GUARD_DEADLINE_S, SYSTEM_NAMESPACE, UNTAKEN_S
@@ -20,6 +19,7 @@ from lab.errors import ApiError, LabError
 from lab.kernel_events import FenceEvent
 from lab.links import Links
 from lab.service import Service
+from tests.lab.steps import SOON_S, Steps, bare, is_ready, steps_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

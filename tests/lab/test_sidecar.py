@@ -27,7 +27,7 @@ from contract.lease import LeaseView, decode_lease
 from contract.names import ASSIGNMENT, CONTROLLER_ACCOUNT, SIDECAR_ROLE, SYSTEM_NAMESPACE, lease_name
 from lab import links
 from lab.links import Links
-from sidecar.frames import arp_reply, arp_request
+from sidecar.kernel.frames import arp_reply, arp_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -25,16 +25,16 @@ from contract.names import Handover
 from contract.report import Fence
 from lab import links
 from lab.links import Links
-from sidecar.addresses import Addresses, lifetime_s
 from sidecar.clock import StepAlarm, boottime, realtime_ns
 from sidecar.errors import FenceUnsupported, InterfaceMissing, KernelRefused
-from sidecar.events import Configure, Prepared, Unprepared
-from sidecar.fence import Fence as KernelFence
-from sidecar.frames import Claim, arp_reply, arp_request
-from sidecar.links import Monitor, Wire, set_arp_announce
-from sidecar.netlink import NetlinkSocket
-from sidecar.placement import Placement
-from sidecar.report import Journal
+from sidecar.journal import Journal
+from sidecar.kernel.addresses import Addresses, lifetime_s
+from sidecar.kernel.fence import Fence as KernelFence
+from sidecar.kernel.frames import Claim, arp_reply, arp_request
+from sidecar.kernel.links import Monitor, Wire, set_arp_announce
+from sidecar.kernel.netlink import NetlinkSocket
+from sidecar.kernel.placement import Placement
+from sidecar.protocol.events import Configure, Prepared, Unprepared
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -241,7 +241,7 @@ def rule_count() -> int:
 def test_the_deadline_outlives_the_process_that_set_it(cable, tap, wire):
     pod, peer = cable
     pod.address("eth0", f"{ADDRESS}/32")
-    program = "import sys, time; from sidecar.fence import Fence; "
+    program = "import sys, time; from sidecar.kernel.fence import Fence; "
     program += f"Fence().until({{'{ADDRESS}': 'eth0'}}, int(sys.argv[1]))"
     deadline_ns = time.time_ns() + 2 * S
     with inside(POD):
@@ -478,7 +478,7 @@ def test_the_two_clocks_agree_and_nobody_has_set_one():
 
 
 def test_the_capabilities_that_are_missing_are_named(cable):  # noqa: ARG001
-    program = "from sidecar.fence import Fence; Fence().prepare({'34.123.10.1': 'eth0'})"
+    program = "from sidecar.kernel.fence import Fence; Fence().prepare({'34.123.10.1': 'eth0'})"
     drop = "setpriv --bounding-set -all --inh-caps -all"
     if not Path("/usr/bin/setpriv").exists():
         pytest.skip("setpriv (util-linux) is not installed")

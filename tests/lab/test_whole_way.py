@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-import steps as lib
-from steps import FAST, SOON_S, Steps, bare, is_ready, neighbour, steps_in
 
 from contract.names import INTERFACES
 from contract.report import decode_report
 from lab.kernel_events import FenceEvent
 from lab.ledger import LEASES, PODS
+from tests.lab import steps as lib
+from tests.lab.steps import FAST, SOON_S, Steps, bare, is_ready, neighbour, steps_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

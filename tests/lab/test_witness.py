@@ -193,7 +193,7 @@ def test_a_frame_that_claims_anothers_address_is_a_false_speaker(lan):
     ip(two, "address", "add", f"{A}/32", "dev", "eth0")
     code = (
         "import socket; s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind(('eth0', 0))\n"
-        "from sidecar.frames import *; m = s.getsockname()[4]\n"
+        "from sidecar.kernel.frames import *; m = s.getsockname()[4]\n"
         f"s.send(b'\\xff' * 6 + m + bytes.fromhex('08060001080006040001') + m + socket.inet_aton('{A}')"
         f" + bytes(6) + socket.inet_aton('{A}'))"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from sidecar import machine
+from sidecar.protocol import machine
 
 
 class Coverage:

@@ -8,7 +8,7 @@ import msgspec
 from contract.names import GUARD_LIFETIME_S, LEASE_SECONDS, MOST_DURATION_S
 from controller.objects import Address, RouteStatus
 from controller.snapshot import entry_on, named
-from sidecar.events import Read, Write
+from sidecar.protocol.events import Read, Write
 
 TAKEOVER_S = 1.0
 """After a controller's death or silence another one leads, much sooner than in a cluster."""

@@ -37,7 +37,7 @@ def one(name, file, text, other):
     return Mutant(name, ((file, text, other),))
 
 
-STATE, NOTING, MACHINE = "sidecar/state.py", "sidecar/noting.py", "sidecar/machine.py"
+STATE, NOTING, MACHINE = "sidecar/protocol/state.py", "sidecar/protocol/noting.py", "sidecar/protocol/machine.py"
 LEASE, EXPIRY, NAMES = "contract/lease.py", "controller/expiry.py", "contract/names.py"
 LEASES, SNAPSHOT, INTAKE = "controller/leases.py", "controller/snapshot.py", "controller/intake.py"
 HOST = "tests/simulation/sidecar.py"
@@ -260,6 +260,7 @@ def copy(folder):
     """Copy what is simulated, and the simulation."""
     for name in COPIED:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "tests/__init__.py", folder / "tests")
 
 
 def mutate(folder, mutant):
@@ -292,7 +293,7 @@ def hunt(mutant, limit=LIMIT):
 
 def inside(limit):
     """In the copy: play until something is violated, random schedules first."""
-    from sidecar import machine  # noqa: PLC0415 - the copy's
+    from sidecar.protocol import machine  # noqa: PLC0415 - the copy's
 
     from .once import ONCE  # noqa: PLC0415
     from .schedule import generate  # noqa: PLC0415

@@ -1,7 +1,7 @@
 """One Pod's sidecar: the real machine of each of its routes, and around it what agent, route and placement do.
 
-The order of the sub-steps is theirs (sidecar/route.py, sidecar/lease.py, sidecar/placement.py), and between any two of
-them the process may be stopped or die.
+The order of the sub-steps is theirs (sidecar/route.py, sidecar/cluster/lease.py, sidecar/kernel/placement.py), and
+between any two of them the process may be stopped or die.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import math
 from contract import lease as writes
 from contract.names import ASSIGNMENT
 from contract.report import AddressReport, AddressState, Fence
-from sidecar import machine
-from sidecar.events import (
+from sidecar.protocol import machine
+from sidecar.protocol.events import (
     Announce,
     Assigned,
     ClockStepped,
@@ -37,7 +37,7 @@ from sidecar.events import (
     Write,
     Written,
 )
-from sidecar.state import Phase, State, phase
+from sidecar.protocol.state import Phase, State, phase
 
 from .loop import Process
 from .server import Line, read_assignment

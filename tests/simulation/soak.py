@@ -9,7 +9,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 
-from sidecar.machine import PASSAGES
+from sidecar.protocol.machine import PASSAGES
 
 from .coverage import Coverage
 from .schedule import generate

@@ -29,8 +29,8 @@ def test_every_mutant_still_applies(tmp_path):
 
 def test_a_mutant_whose_text_is_gone_says_so(tmp_path):
     copy(tmp_path)
-    with pytest.raises(Stale, match=r"occurs 0 times in sidecar/machine\.py"):
-        mutate(tmp_path, one("no such rule", "sidecar/machine.py", "no such text", ""))
+    with pytest.raises(Stale, match=r"occurs 0 times in sidecar/protocol/machine\.py"):
+        mutate(tmp_path, one("no such rule", "sidecar/protocol/machine.py", "no such text", ""))
 
 
 @pytest.mark.parametrize("name", QUICK)
@@ -41,4 +41,7 @@ def test_a_broken_rule_is_found(name):
 
 
 def test_what_is_not_broken_is_not_found():
-    assert hunt(one("nothing", "sidecar/noting.py", "RETRY_MAX_S: Final = 0.5", "RETRY_MAX_S: Final = 0.50"), 40) == ""
+    assert (
+        hunt(one("nothing", "sidecar/protocol/noting.py", "RETRY_MAX_S: Final = 0.5", "RETRY_MAX_S: Final = 0.50"), 40)
+        == ""
+    )

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from sidecar.machine import PASSAGES
+from sidecar.protocol.machine import PASSAGES
 
 from .coverage import all_rows
 from .once import ONCE
@@ -42,7 +42,7 @@ def test_the_same_seed_plays_the_same_way():
 
 
 def test_a_violation_is_shrunk_and_drawn(monkeypatch):
-    monkeypatch.setattr("simulation.kernel.Kernel.fence", lambda *_: None)
+    monkeypatch.setattr("tests.simulation.kernel.Kernel.fence", lambda *_: None)
     seed, found = next((seed, found) for seed in range(2000) if (found := play(generate(seed)).violations))
     whole = generate(seed)
     small = shrink(whole, found[0][1])

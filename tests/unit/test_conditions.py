@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from kube_objects import A1, A2, EXTERNAL, gateway, gateway_class, lease, namespace, network, pod, report, route, world
 
 from controller.conditions import differs, stamped
 from controller.decide import plan_route
 from controller.gateways import class_status, gateway_status
 from controller.objects import Route, RouteStatus, decode_route
+from tests.unit.kube_objects import (
+    A1,
+    A2,
+    EXTERNAL,
+    gateway,
+    gateway_class,
+    lease,
+    namespace,
+    network,
+    pod,
+    report,
+    route,
+    world,
+)
 
 KEY = ("default", "r")
 SELECTOR = {"podSelector": {"matchLabels": {}}}

@@ -9,7 +9,6 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kube_objects import A1, applied, lease
 
 from contract import lease as writes
 from contract.assignment import AddressEntry, Assignment, RouteEntry, decode_assignment, encode_assignment
@@ -17,6 +16,7 @@ from contract.errors import ContractError, UnknownVersion
 from contract.lease import decode_lease
 from contract.names import Handover, lease_name
 from contract.report import AddressReport, AddressState, Fence, Report, decode_report, encode_report
+from tests.unit.kube_objects import A1, applied, lease
 
 WHERE = "Pod default/web annotation x"
 NOW = dt.datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=dt.UTC)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from kube_objects import A1, A2, FAST, applied, gateway, gateway_class, lease, network, pod, report, route, world
 
 from contract.assignment import AddressEntry, decode_assignment
 from contract.names import GKE_CONTROLLER_NAME, lease_name
@@ -12,6 +11,20 @@ from controller.accept import Mode
 from controller.decide import decide, plan_route
 from controller.expiry import life_sign, vacancy_sign
 from controller.leases import LeaseAct
+from tests.unit.kube_objects import (
+    A1,
+    A2,
+    FAST,
+    applied,
+    gateway,
+    gateway_class,
+    lease,
+    network,
+    pod,
+    report,
+    route,
+    world,
+)
 
 KEY = ("default", "r")
 A, B = pod("a", 1), pod("b", 2)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kube_objects import A1, A2, EXTERNAL, applied, gateway, gateway_class, lease, namespace, pod, report, route
 
 from contract.assignment import decode_assignment
 from contract.lease import LeaseView
@@ -18,6 +17,19 @@ from controller.impact import Impact, impact
 from controller.leases import LeaseAct
 from controller.objects import GatewayClass, Pod, Route, RouteStatus
 from controller.snapshot import Snapshot
+from tests.unit.kube_objects import (
+    A1,
+    A2,
+    EXTERNAL,
+    applied,
+    gateway,
+    gateway_class,
+    lease,
+    namespace,
+    pod,
+    report,
+    route,
+)
 
 SPACES = ("default", "other")
 NAMES = ("x", "y")

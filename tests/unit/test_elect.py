@@ -7,9 +7,9 @@ import itertools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kube_objects import pod, route
 
 from controller.elect import Verdict, judge, nobody, placement, winner
+from tests.unit.kube_objects import pod, route
 
 BLUE = {"eth0": "default", "eth1": "blue-network"}
 EXISTS = {"reactionMode": "Exists"}

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kube_objects import A1, lease, report
 
 from contract.names import UNTAKEN_S
 from contract.report import Fence, Report, encode_report
 from controller.expiry import Expiry, life_sign, patience_s, vacancy_sign
+from tests.unit.kube_objects import A1, lease, report
 
 HELD = {"holder": "a", "owner": "a", "renew_time": "t1"}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from kube_objects import A1, gateway, gateway_class, lease, pod, report, route
 
 from contract.assignment import AddressEntry, Assignment, RouteEntry, encode_assignment
 from contract.lease import LeaseView
@@ -13,6 +12,7 @@ from controller.decide import plan_route
 from controller.intake import Intake
 from controller.objects import Pod, Route
 from controller.snapshot import Snapshot
+from tests.unit.kube_objects import A1, gateway, gateway_class, lease, pod, report, route
 
 R, OTHER = ("default", "r"), ("default", "holdfast-other")
 HELD = {"holder": "uid-x", "owner": "uid-x", "observed": report(A1)}

@@ -3,7 +3,6 @@
 import io
 
 import pytest
-from kube_objects import A1, lease, pod, report, route, world
 
 from contract.lease import LeaseView
 from contract.names import GUARD_DEADLINE_S
@@ -13,6 +12,7 @@ from controller.leases import LeaseAct
 from controller.log import Journal
 from controller.reconcile import PEOPLE_S, Loop
 from controller.writer import Done, Job, Writers
+from tests.unit.kube_objects import A1, lease, pod, report, route, world
 
 KEY = ("default", "holdfast-r")
 

@@ -25,10 +25,10 @@ that lets the next one start. An event that answers nothing in flight is `Illega
 
 *A write without an answer* may be applied at any time: the Lease is read before anything else is written.
 
-`step` notes the event (`sidecar.noting`) in the state (`sidecar.state`), then does the first row of `TABLE[phase]`
-whose condition holds. Deterministic, no clock: `now` and all times are seconds of CLOCK_BOOTTIME. Not here: Overlap,
-nonlocal-bind and the sources without a Lease, which get rows and phases of their own; an entry that asks for Overlap is
-held exclusively.
+`step` notes the event (`sidecar.protocol.noting`) in the state (`sidecar.protocol.state`), then does the first row of
+`TABLE[phase]` whose condition holds. Deterministic, no clock: `now` and all times are seconds of CLOCK_BOOTTIME. Not
+here: Overlap, nonlocal-bind and the sources without a Lease, which get rows and phases of their own; an entry that asks
+for Overlap is held exclusively.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ import msgspec
 
 from contract.assignment import RouteEntry
 from contract.report import report_of
-from sidecar.events import Action, Announce, Configure, Event, InFlight, Kind, Read, Remove, Write
-from sidecar.noting import ANNOUNCE_APART_S, note
-from sidecar.state import Phase, State, lapsed, observed, phase
+from sidecar.protocol.events import Action, Announce, Configure, Event, InFlight, Kind, Read, Remove, Write
+from sidecar.protocol.noting import ANNOUNCE_APART_S, note
+from sidecar.protocol.state import Phase, State, lapsed, observed, phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable

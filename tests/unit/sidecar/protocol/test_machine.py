@@ -12,7 +12,7 @@ from contract.assignment import AddressEntry, RouteEntry
 from contract.lease import LeaseView
 from contract.names import Handover
 from contract.report import AddressReport, AddressState, Fence, Report, decode_report, encode_report
-from sidecar.events import (
+from sidecar.protocol.events import (
     Action,
     Announce,
     Assigned,
@@ -38,9 +38,9 @@ from sidecar.events import (
     Write,
     Written,
 )
-from sidecar.machine import ANNOUNCE_EVERY_S, TABLE, finished, step, wake_at
-from sidecar.noting import ANNOUNCE_APART_S, ANNOUNCE_REPEATS, RETRY_MAX_S
-from sidecar.state import State, older
+from sidecar.protocol.machine import ANNOUNCE_EVERY_S, TABLE, finished, step, wake_at
+from sidecar.protocol.noting import ANNOUNCE_APART_S, ANNOUNCE_REPEATS, RETRY_MAX_S
+from sidecar.protocol.state import State, older
 
 replace = msgspec.structs.replace
 ME, OTHER, THIRD = "me", "other", "third"

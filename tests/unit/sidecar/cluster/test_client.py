@@ -7,7 +7,7 @@ import json
 import pytest
 
 from sidecar import errors
-from sidecar.api import Api
+from sidecar.cluster.client import ApiClient
 
 TIMEOUT_S = 5.0
 
@@ -87,7 +87,7 @@ def then_stall(data):
 async def serving(*script, token=lambda: "secret"):
     server = Server(*script)
     listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
-    api = Api(f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}", ca_file=None, token=token)
+    api = ApiClient(f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}", ca_file=None, token=token)
     try:
         yield server, api
     finally:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from sidecar.events import (
+from sidecar.protocol.events import (
     Assigned,
     ClockStepped,
     Configure,
@@ -33,7 +33,7 @@ from sidecar.events import (
     Write,
     Written,
 )
-from sidecar.state import State, older
+from sidecar.protocol.state import State, older
 
 if TYPE_CHECKING:
     from contract.lease import LeaseView

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from sidecar.errors import KernelRefused
-from sidecar.frames import ETH_P_ARP, Claim, claims_filter, read_claim
-from sidecar.netlink import ACK, REQUEST, Message, NetlinkSocket, attribute, messages, nested, refusal
+from sidecar.kernel.frames import ETH_P_ARP, Claim, claims_filter, read_claim
+from sidecar.kernel.netlink import ACK, REQUEST, Message, NetlinkSocket, attribute, messages, nested, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Final
 
 from contract.names import INTERFACES
 from contract.report import AddressReport, AddressState, Fence
-from sidecar import frames
-from sidecar.addresses import Addresses, Link, lifetime_s
 from sidecar.clock import boottime, realtime_ns
 from sidecar.errors import FenceUnsupported, InterfaceMissing, KernelRefused, NotPermitted
-from sidecar.events import Configure, Configured, Prepared, Removed, Unprepared
-from sidecar.fence import Fence as KernelFence
-from sidecar.links import Wire, set_arp_announce
+from sidecar.kernel import frames
+from sidecar.kernel.addresses import Addresses, Link, lifetime_s
+from sidecar.kernel.fence import Fence as KernelFence
+from sidecar.kernel.links import Wire, set_arp_announce
+from sidecar.protocol.events import Configure, Configured, Prepared, Removed, Unprepared
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from contract.assignment import AddressEntry, RouteEntry
-    from sidecar.report import Journal
+    from sidecar.journal import Journal
 
 CONFLICT_S: Final = 30.0
 """So long after another host's claim the report goes on saying so."""

@@ -10,11 +10,11 @@ import pytest
 
 from contract.assignment import Assignment
 from contract.names import ASSIGNMENT
-from sidecar import sources
-from sidecar.api import Api
-from sidecar.identity import Identity
-from sidecar.report import Journal
-from sidecar.sources import ObjectWatch, assignment_watch, lease_watch
+from sidecar.cluster import sources
+from sidecar.cluster.client import ApiClient
+from sidecar.cluster.identity import Identity
+from sidecar.cluster.sources import ObjectWatch, assignment_watch, lease_watch
+from sidecar.journal import Journal
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 ME = Identity("web-0", "default", "uid-1", "https://unused")
@@ -72,7 +72,7 @@ async def follow(make, watches, read=OK, until=None):
     """Run a watch until the script is over; give the server."""
     server = Server(watches, read)
     listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
-    api = Api(f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}", ca_file=None, token=lambda: "t")
+    api = ApiClient(f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}", ca_file=None, token=lambda: "t")
     task = asyncio.create_task(make(api).run())
     try:
         await asyncio.wait_for((until or server.over).wait(), 10)

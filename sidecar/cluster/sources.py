@@ -24,9 +24,9 @@ from sidecar.errors import ApiError, Gone, NotFound
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sidecar.api import Api
-    from sidecar.identity import Identity
-    from sidecar.report import Journal
+    from sidecar.cluster.client import ApiClient
+    from sidecar.cluster.identity import Identity
+    from sidecar.journal import Journal
 
 SERVER_TIMEOUT_S: Final = (45, 60)
 """How long the server is asked to keep a watch open; random, so that a thousand Pods do not come back at once."""
@@ -57,7 +57,7 @@ class ObjectWatch:
     """
 
     def __init__(
-        self, api: Api, collection: str, name: str, seen: Callable[[bytes | None], None], journal: Journal
+        self, api: ApiClient, collection: str, name: str, seen: Callable[[bytes | None], None], journal: Journal
     ) -> None:
         self._api = api
         self._collection = collection
@@ -126,7 +126,7 @@ class ObjectWatch:
 
 
 def lease_watch(
-    api: Api, namespace: str, name: str, seen: Callable[[LeaseView | None], None], journal: Journal
+    api: ApiClient, namespace: str, name: str, seen: Callable[[LeaseView | None], None], journal: Journal
 ) -> ObjectWatch:
     """Watch a route's Lease."""
     where = f"Lease {namespace}/{name}"
@@ -140,7 +140,7 @@ def lease_watch(
     return ObjectWatch(api, f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases", name, decode, journal)
 
 
-def assignment_watch(api: Api, me: Identity, seen: Callable[[Assignment], None], journal: Journal) -> ObjectWatch:
+def assignment_watch(api: ApiClient, me: Identity, seen: Callable[[Assignment], None], journal: Journal) -> ObjectWatch:
     """Watch the assignment on this Pod; a damaged one changes nothing but the log."""
     where = f"Pod {me.namespace}/{me.name} annotation {ASSIGNMENT}"
 

@@ -14,7 +14,17 @@ from dataclasses import dataclass
 from typing import Final
 
 from sidecar.errors import InterfaceMissing, KernelRefused
-from sidecar.netlink import ACK, CREATE, EXCLUSIVE, REPLACE, REQUEST, Message, NetlinkSocket, attribute, attributes
+from sidecar.kernel.netlink import (
+    ACK,
+    CREATE,
+    EXCLUSIVE,
+    REPLACE,
+    REQUEST,
+    Message,
+    NetlinkSocket,
+    attribute,
+    attributes,
+)
 
 MARK: Final = 0x68
 """IFA_PROTO of our addresses: 'h'; the kernel itself uses 1 to 3, 0 is unspecified."""

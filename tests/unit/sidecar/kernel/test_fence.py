@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar import fence as fence_module
 from sidecar.errors import FenceUnsupported, KernelRefused, NotPermitted
-from sidecar.fence import Fence
-from sidecar.netlink import attribute, attributes, messages, nested, number, refusal, text
+from sidecar.kernel import fence as fence_module
+from sidecar.kernel.fence import Fence
+from sidecar.kernel.netlink import attribute, attributes, messages, nested, number, refusal, text
 
 ADDRESS = "34.123.10.1"
 

@@ -94,7 +94,7 @@ class _Connection:
         self._writer.close()
 
 
-class Api:
+class ApiClient:
     """One API server.
 
     Args:

@@ -11,11 +11,11 @@ from contract.errors import ContractError
 from contract.lease import Patch, decode_lease
 from sidecar.clock import boottime, wall_time
 from sidecar.errors import ApiError, NotFound, Refused
-from sidecar.events import Kind, Read, ReadDone, Unanswered, Write, Written
-from sidecar.events import Refused as WriteRefused
+from sidecar.protocol.events import Kind, Read, ReadDone, Unanswered, Write, Written
+from sidecar.protocol.events import Refused as WriteRefused
 
 if TYPE_CHECKING:
-    from sidecar.api import Api
+    from sidecar.cluster.client import ApiClient
 
 _COLLECTION: Final = "/apis/coordination.k8s.io/v1/namespaces/{}/leases/{}"
 
@@ -40,7 +40,7 @@ def patch_for(action: Write, me: str) -> Patch:  # noqa: PLR0911 - one case per 
             return writes.explain(view, action.observed)
 
 
-async def write(api: Api, action: Write, me: str) -> Written | WriteRefused | Unanswered:
+async def write(api: ApiClient, action: Write, me: str) -> Written | WriteRefused | Unanswered:
     """Write the Lease."""
     path = _COLLECTION.format(action.view.namespace, action.view.name)
     body = msgspec.json.encode(patch_for(action, me))
@@ -54,7 +54,7 @@ async def write(api: Api, action: Write, me: str) -> Written | WriteRefused | Un
         return Unanswered(str(error))
 
 
-async def read(api: Api, namespace: str, name: str, action: Read) -> ReadDone | Unanswered:
+async def read(api: ApiClient, namespace: str, name: str, action: Read) -> ReadDone | Unanswered:
     """Read the Lease."""
     try:
         answer = await api.request("GET", _COLLECTION.format(namespace, name), timeout_s=action.timeout_s)

@@ -15,7 +15,7 @@ ALLOWED = {
     "sidecar": "ours",
     "typing_extensions": "h11 and msgspec, where installed",
 }
-AGENT = "import sidecar.cli, sidecar.agent, sidecar.api, sidecar.identity, sidecar.report"
+AGENT = "import sidecar.cli, sidecar.agent, sidecar.cluster.client, sidecar.cluster.identity, sidecar.journal"
 # how this environment starts Python is not the agent's doing: editable installs leave a finder behind
 AROUND = ("__main__", "__mp_main__", "__editable__", "_distutils_hack", "sitecustomize", "usercustomize", "_virtualenv")
 
@@ -51,7 +51,7 @@ def test_usage_and_help_need_neither_netlink_nor_http():
 
 @pytest.mark.parametrize("name", ["machine", "state", "noting", "events"])
 def test_what_decides_needs_no_io(name):
-    modules = imported(f"import sidecar.{name}")
+    modules = imported(f"import sidecar.protocol.{name}")
     assert not {"asyncio", "socket", "h11", "ssl"} & modules
 
 

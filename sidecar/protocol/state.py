@@ -1,7 +1,7 @@
 """What is known of one route in this Pod, and what follows from it: the machine's state and its phases.
 
-Pure; `now` and all times are seconds of CLOCK_BOOTTIME. What an event changes is in `sidecar.noting`, what is done in
-`sidecar.machine`, whose head says what rests on what.
+Pure; `now` and all times are seconds of CLOCK_BOOTTIME. What an event changes is in
+`sidecar.protocol.noting`, what is done in `sidecar.protocol.machine`, whose head says what rests on what.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import msgspec
 from contract.assignment import RouteEntry
 from contract.lease import LeaseView
 from contract.report import AddressReport, AddressState, Fence, Report, encode_report, report_of
-from sidecar.events import InFlight
+from sidecar.protocol.events import InFlight
 
 
 class Phase(StrEnum):

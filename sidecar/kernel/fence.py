@@ -19,7 +19,18 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from sidecar.errors import FenceUnsupported, KernelRefused, NotPermitted
-from sidecar.netlink import ACK, CREATE, REQUEST, Message, NetlinkSocket, attribute, attributes, nested, number, text
+from sidecar.kernel.netlink import (
+    ACK,
+    CREATE,
+    REQUEST,
+    Message,
+    NetlinkSocket,
+    attribute,
+    attributes,
+    nested,
+    number,
+    text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

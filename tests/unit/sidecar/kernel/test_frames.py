@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.frames import Claim, advertisement, arp_reply, arp_request, claims_filter, read_claim
+from sidecar.kernel.frames import Claim, advertisement, arp_reply, arp_request, claims_filter, read_claim
 
 MAC = bytes.fromhex("02420a0b0c0d")
 MAC_TEXT = "02:42:0a:0b:0c:0d"

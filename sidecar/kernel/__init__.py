@@ -1,0 +1,1 @@
+"""What stands in the kernel and goes over the wire: addresses, rules, frames."""

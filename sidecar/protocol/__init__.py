@@ -1,0 +1,1 @@
+"""What this Pod may do, decided from what it knows: pure."""
