@@ -17,13 +17,13 @@ from typing import Any, NoReturn
 
 import click
 
-from controller.election import Elector, is_election
+from controller.cluster.election import Elector, is_election
+from controller.cluster.kube import Kube
+from controller.cluster.reflector import PATHS, Reflector, Trouble
+from controller.cluster.writer import Writers, start
 from controller.errors import NoAccess, ThreadEnded
-from controller.kube import Kube
-from controller.log import Journal
-from controller.reconcile import Ended, Leading, Loop, Stop
-from controller.reflector import PATHS, Reflector, Trouble
-from controller.writer import Writers, start
+from controller.journal import Journal
+from controller.loop import Ended, Leading, Loop, Stop
 
 _JOIN_S = 3.0
 _SWITCH_S = 0.0005

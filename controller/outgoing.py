@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from contract.lease import micro_time
 from contract.names import ASSIGNMENT, SIDECAR_ROLE
-from controller.conditions import stamp_conditions, stamped
-from controller.leases import LeaseAct, LeaseWrite
-from controller.writer import Job, Request
+from controller.choice.conditions import stamp_conditions, stamped
+from controller.choice.leases import LeaseAct, LeaseWrite
+from controller.cluster.writer import Job, Request
 
 if TYPE_CHECKING:
-    from controller.objects import Gateway, Key, Pod, Route
+    from controller.choice.objects import Gateway, Key, Pod, Route
 
 _LEASES: Final = "/apis/coordination.k8s.io/v1/namespaces/{}/leases"
 _RBAC: Final = "/apis/rbac.authorization.k8s.io/v1/namespaces/{}"

@@ -8,12 +8,12 @@ but to copy them; `decide` of both is compared now and then (`CHECK_ONE_IN`).
 from __future__ import annotations
 
 from contract.lease import LeaseView
-from controller.decide import decide
-from controller.expiry import life_sign, vacancy_sign
-from controller.intake import Intake, version_of
-from controller.leases import LeaseAct
-from controller.objects import Pod, Route
-from controller.snapshot import Snapshot
+from controller.choice.decide import decide
+from controller.choice.expiry import life_sign, vacancy_sign
+from controller.choice.intake import Intake, version_of
+from controller.choice.leases import LeaseAct
+from controller.choice.objects import Pod, Route
+from controller.choice.snapshot import Snapshot
 
 from .loop import Process
 from .server import CONFLICT, MISSING, Line

@@ -11,11 +11,11 @@ from types import SimpleNamespace
 
 import contract.decode
 import contract.report
-import controller.accept
-import controller.conditions
-import controller.expiry
-import controller.gateways
-import controller.snapshot
+import controller.choice.accept
+import controller.choice.conditions
+import controller.choice.expiry
+import controller.choice.gateways
+import controller.choice.snapshot
 
 _SIZE = 4096
 _installed = []
@@ -29,12 +29,12 @@ def install():
     plain = {name: getattr(ipaddress, name) for name in dir(ipaddress) if not name.startswith("__")}
     readers = {name: lru_cache(_SIZE)(plain[name]) for name in ("ip_address", "ip_interface", "ip_network")}
     remembering = SimpleNamespace(**{**plain, **readers})
-    for module in (contract.decode, controller.gateways, controller.snapshot):
+    for module in (contract.decode, controller.choice.gateways, controller.choice.snapshot):
         module.ipaddress = remembering
-    _replace("host_address", contract.decode, contract.report, controller.accept)
-    _replace("canonical", controller.snapshot, controller.accept)
-    _replace("decode_report", contract.report, controller.conditions)
-    _replace("decode_assignment", controller.snapshot)
+    _replace("host_address", contract.decode, contract.report, controller.choice.accept)
+    _replace("canonical", controller.choice.snapshot, controller.choice.accept)
+    _replace("decode_report", contract.report, controller.choice.conditions)
+    _replace("decode_assignment", controller.choice.snapshot)
     _replace_by_identity()
 
 
@@ -46,9 +46,9 @@ def _replace_by_identity():
         around = (*snap.gateways.values(), *snap.classes.values(), *snap.namespaces.values())
         return route.spec, meta.annotations, meta.namespace, meta.name, route.problem, route.field, *around
 
-    controller.accept.Acceptor._validate = _by_identity(controller.accept.Acceptor._validate, read)
-    offer = _by_identity(controller.gateways.offer, lambda gateway: (gateway,))
-    controller.gateways.offer = controller.accept.offer = offer
+    controller.choice.accept.Acceptor._validate = _by_identity(controller.choice.accept.Acceptor._validate, read)
+    offer = _by_identity(controller.choice.gateways.offer, lambda gateway: (gateway,))
+    controller.choice.gateways.offer = controller.choice.accept.offer = offer
 
 
 def _replace(name, *modules):

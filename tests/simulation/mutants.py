@@ -38,8 +38,8 @@ def one(name, file, text, other):
 
 
 STATE, NOTING, MACHINE = "sidecar/protocol/state.py", "sidecar/protocol/noting.py", "sidecar/protocol/machine.py"
-LEASE, EXPIRY, NAMES = "contract/lease.py", "controller/expiry.py", "contract/names.py"
-LEASES, SNAPSHOT, INTAKE = "controller/leases.py", "controller/snapshot.py", "controller/intake.py"
+LEASE, EXPIRY, NAMES = "contract/lease.py", "controller/choice/expiry.py", "contract/names.py"
+LEASES, SNAPSHOT, INTAKE = "controller/choice/leases.py", "controller/choice/snapshot.py", "controller/choice/intake.py"
 HOST = "tests/simulation/sidecar.py"
 FREE = 'spec={"holderIdentity": "", "leaseDurationSeconds": duration_s}, notes=notes)'
 RENEW = 'return _patch(view, spec={"renewTime": micro_time(now)}, notes={OBSERVED: observed})'

@@ -14,8 +14,8 @@ import msgspec
 from contract.assignment import decode_assignment
 from contract.lease import LeaseView, listed
 from contract.names import ADDRESSES, ASSIGNMENT, LOST, OBSERVED, OWNER, PREPARED, ROUTE_LABEL
-from controller.conditions import stamped
-from controller.objects import RouteStatus
+from controller.choice.conditions import stamped
+from controller.choice.objects import RouteStatus
 
 replace = msgspec.structs.replace
 UNANSWERED = ("unanswered", "no answer")

@@ -17,8 +17,8 @@ import msgspec
 
 from contract.names import CONTROLLER_NAME, LEASE_SECONDS, SELECTION, lease_name
 from contract.report import Fence
-from controller.expiry import patience_s
-from controller.objects import (
+from controller.choice.expiry import patience_s
+from controller.choice.objects import (
     Address,
     ClassSpec,
     Condition,

@@ -1,0 +1,180 @@
+"""Who shall hold a route: which Pods are eligible and why the others are not, and the winner. Pure, a total order.
+
+Same Pods in, same winner out, in any order and on any machine. Lost Pods are named by the route's Lease; everything
+else stands on the Pod itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from contract.decode import interface_name
+from contract.errors import ContractError
+from contract.names import DEFAULT_NETWORKS, INTERFACES, NETWORK_STATUS
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from controller.choice.objects import Pod, Route
+
+_ENDED: Final = ("Succeeded", "Failed")
+
+
+class Verdict(StrEnum):
+    """Why a Pod that the selector matches may or may not hold the route; in the order in which they are asked."""
+
+    DELETING = "is being deleted"
+    ENDED = "has ended"
+    NOT_ON_NETWORK = "is not on the route's network"
+    NOT_READY = "is not Ready"
+    NO_NODE = "has no node yet"
+    LOST = "was lost: it held the address and gave no sign of life, or did not take it"
+    ELIGIBLE = "is eligible"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A matching Pod, judged; `detail` says more for people, `interface` where the address goes."""
+
+    pod: Pod
+    verdict: Verdict
+    detail: str = ""
+    interface: str | None = None
+
+    @property
+    def eligible(self) -> bool:
+        """Whether it may hold the route."""
+        return self.verdict is Verdict.ELIGIBLE
+
+    @property
+    def uid(self) -> str:
+        """The Pod's UID."""
+        return self.pod.metadata.uid
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a network's interface is in a Pod; `found` and no interface: the one of the default route."""
+
+    found: bool
+    interface: str | None = None
+    problem: str = ""
+
+
+class _Interface(msgspec.Struct, frozen=True, rename="camel"):
+    interface_name: str
+    network: str = ""
+
+
+class _Attachment(msgspec.Struct, frozen=True):
+    name: str
+    interface: str = ""
+
+
+def placement(pod: Pod, network: str) -> Placement:
+    """Find the interface by GKE's annotation, else by Multus', else (the default network) leave it open."""
+    default = network in DEFAULT_NETWORKS
+    problem = ""
+    notes = pod.metadata.annotations
+    for annotation, read in ((INTERFACES, _gke), (NETWORK_STATUS, _multus)):
+        text = notes.get(annotation)
+        if text is None:
+            continue
+        try:
+            name = read(text, network, default)
+            if name:
+                return Placement(True, interface_name(name, f"Pod {pod.name}", annotation))  # noqa: FBT003 - found
+        except (msgspec.DecodeError, ContractError) as error:
+            problem = problem or f"its annotation {annotation} cannot be read ({error}): correct it"
+    if default:
+        return Placement(True)  # noqa: FBT003 - found
+    if not problem:
+        have = "it has no such annotation" if INTERFACES not in notes else "that annotation names others"
+        problem = f"{have}: add network {network} to {INTERFACES} in the Pod's template"
+    return Placement(False, None, problem)  # noqa: FBT003 - not found
+
+
+def _gke(text: str, network: str, default: bool) -> str:  # noqa: FBT001 - both readers alike
+    found = msgspec.json.decode(text, type=tuple[_Interface, ...])
+    wanted = DEFAULT_NETWORKS if default else {network}
+    return next((each.interface_name for each in found if each.network in wanted), "")
+
+
+def _multus(text: str, network: str, default: bool) -> str:  # noqa: FBT001 - both readers alike
+    if default:
+        return ""
+    found = msgspec.json.decode(text, type=tuple[_Attachment, ...])
+    return next((each.interface for each in found if each.name.rpartition("/")[2] == network), "")
+
+
+def judge(pod: Pod, route: Route, lost: Collection[str]) -> Candidate:
+    """Say whether a matching Pod may hold a route."""
+    place = placement(pod, route.spec.network)
+    verdict, detail = _verdict(pod, route, place, lost)
+    return Candidate(pod, verdict, detail, place.interface)
+
+
+def _verdict(pod: Pod, route: Route, place: Placement, lost: Collection[str]) -> tuple[Verdict, str]:
+    exists, (ready, unready) = route.spec.reaction_mode == "Exists", _ready(pod)
+    refusals = (
+        (pod.metadata.deletion_timestamp is not None, Verdict.DELETING, ""),
+        (pod.status.phase in _ENDED, Verdict.ENDED, f"phase {pod.status.phase}"),
+        (not place.found, Verdict.NOT_ON_NETWORK, place.problem),
+        (exists and not pod.spec.node_name, Verdict.NO_NODE, _scheduled(pod)),
+        (not exists and not ready, Verdict.NOT_READY, unready),
+        (pod.metadata.uid in lost, Verdict.LOST, "it counts again as soon as its sidecar writes the Lease"),
+    )
+    return next(((verdict, why) for holds, verdict, why in refusals if holds), (Verdict.ELIGIBLE, ""))
+
+
+def _ready(pod: Pod) -> tuple[bool, str]:
+    for each in pod.status.conditions:
+        if each.type == "Ready":
+            said = ": ".join(part for part in (each.reason, each.message) if part)
+            return each.status == "True", said
+    return False, f"phase {pod.status.phase or 'unknown'}"
+
+
+def _scheduled(pod: Pod) -> str:
+    said = next((each for each in pod.status.conditions if each.type == "PodScheduled"), None)
+    return f"{said.reason}: {said.message}" if said is not None and said.reason else ""
+
+
+def winner(candidates: Iterable[Candidate], owner: str, *, holder: str = "", sticky: bool = False) -> Candidate | None:
+    """Choose: the newest; of several as new the present owner, then the greatest UID; Sticky keeps the present owner.
+
+    A Pod on the node of one that was lost comes after all others, unless it is the holder: the node may be dead, and
+    Kubernetes calls its Pods Ready for another 45 s.
+    """
+    known = list(candidates)
+    doubted = {each.pod.spec.node_name for each in known if each.verdict is Verdict.LOST}
+    eligible = [each for each in known if each.eligible]
+    if sticky and (kept := next((each for each in eligible if each.uid == owner), None)) is not None:
+        return kept
+
+    def rank(each: Candidate) -> tuple[bool, str, bool, str]:
+        sound = each.uid == holder or each.pod.spec.node_name not in doubted
+        return sound, each.pod.metadata.creation_timestamp, each.uid == owner, each.uid
+
+    return max(eligible, key=rank, default=None)
+
+
+def nobody(candidates: list[Candidate], route: Route) -> str:
+    """Say, for people, why there is no Pod: the causes that the guide names, with the Pods."""
+    if not candidates:
+        asked = str(route.spec.pod_selector)
+        return (
+            f"no Pod in namespace {route.metadata.namespace} has the labels {asked}: check the Pods' labels and the "
+            "route's podSelector"
+        )
+    told = sorted(candidates, key=lambda each: (each.pod.metadata.creation_timestamp, each.uid), reverse=True)
+    said = [f"Pod {c.pod.name} {c.verdict.value}{f' ({c.detail})' if c.detail else ''}" for c in told[:_TOLD]]
+    more = f"; and {len(told) - _TOLD} more" if len(told) > _TOLD else ""
+    return "; ".join(said) + more
+
+
+_TOLD: Final = 4

@@ -1,0 +1,180 @@
+"""What a Gateway gives: its addresses, the namespaces its listeners admit, and its own status. Pure.
+
+A Gateway with one bad address goes on with the others, so that a slip of the pen takes nobody's address away; it says
+so in `Programmed`. It is not accepted only where nothing of it can be used.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from controller.choice.snapshot import CIDR_ADDRESS, PLAIN_ADDRESS
+
+if TYPE_CHECKING:
+    from controller.choice.objects import Address, Condition, Gateway, GatewayClass, Listener, ParentRef
+    from controller.choice.snapshot import Snapshot
+
+TRUE: Final = "True"
+FALSE: Final = "False"
+UNKNOWN: Final = "Unknown"
+ROUTE_KIND: Final = {"group": "networking.gke.io", "kind": "GKEIPRoute"}
+_SHOWN: Final = 16
+"""Gateway's CRD allows so many status.addresses."""
+
+Net = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What can be had from a Gateway: the blocks, what is wrong with the others, and why none where there is none."""
+
+    blocks: tuple[Net, ...]
+    bad: tuple[str, ...]
+    reason: str
+    message: str
+
+    @property
+    def accepted(self) -> bool:
+        """Whether routes can attach."""
+        return self.reason == "Accepted"
+
+    def covers(self, address: str) -> bool:
+        """Whether a single address, with prefix length, is among the blocks."""
+        one = ipaddress.ip_network(address)
+        return any(block.version == one.version and one.subnet_of(block) for block in self.blocks)  # type: ignore[arg-type]
+
+
+def offer(gateway: Gateway) -> Offer:
+    """Judge a Gateway's addresses."""
+    blocks: list[Net] = []
+    bad: list[str] = []
+    for i, address in enumerate(gateway.spec.addresses):
+        found = _block(address)
+        if isinstance(found, str):
+            bad.append(f"spec.addresses[{i}]: {found}")
+        else:
+            blocks.append(found)
+    if gateway.spec.addresses and not blocks:
+        return Offer((), tuple(bad), "UnsupportedAddress", "none of its addresses can be used: " + "; ".join(bad))
+    note = "; left out: " + "; ".join(bad) if bad else ""
+    return Offer(tuple(blocks), tuple(bad), "Accepted", f"{len(blocks)} address(es) or block(s) can be routed{note}")
+
+
+def _block(address: Address) -> Net | str:
+    if address.type not in (CIDR_ADDRESS, PLAIN_ADDRESS):
+        return f"type {address.type!r} is not known here; write {CIDR_ADDRESS} or {PLAIN_ADDRESS}"
+    if not address.value:
+        return "has no value; holdfast reserves no addresses, write the one to use"
+    try:
+        return ipaddress.ip_network(address.value)
+    except ValueError as error:
+        return f"{address.value!r} is neither an address nor a block ({error})"
+
+
+def admits(snap: Snapshot, gateway: Gateway, ref: ParentRef, namespace: str) -> bool:
+    """Whether a listener that the reference means admits routes of a namespace."""
+    return any(_admits(snap, gateway, each, namespace) for each in gateway.spec.listeners if _meant(ref, each))
+
+
+def _meant(ref: ParentRef, listener: Listener) -> bool:
+    return ref.section_name in ("", listener.name) and ref.port in (0, listener.port)
+
+
+def _admits(snap: Snapshot, gateway: Gateway, listener: Listener, namespace: str) -> bool:
+    allowed = listener.allowed_routes.namespaces
+    match allowed.from_:
+        case "All":
+            return True
+        case "Same":
+            return namespace == gateway.metadata.namespace
+        case "Selector":
+            found = snap.namespaces.get(namespace)
+            selector = allowed.selector
+            return found is not None and selector is not None and selector.matches(found.metadata.labels)
+    return False
+
+
+# status ---------------------------------------------------------------------------------------------------------
+
+
+def gateway_status(snap: Snapshot, gateway: Gateway) -> dict[str, Any] | None:
+    """Give the status a Gateway is to have, times left out; None: its class is not ours to write."""
+    owner = snap.classes.get(gateway.spec.gateway_class_name)
+    if owner is None or not owner.ours:
+        return None
+    given, generation = offer(gateway), gateway.metadata.generation
+    shown = [str(block) for block in given.blocks][:_SHOWN]
+    return {
+        "addresses": [{"type": CIDR_ADDRESS, "value": value} for value in shown],
+        "conditions": [
+            condition("Accepted", _word(given), given.reason, given.message, generation),
+            _programmed(given, generation),
+        ],
+        "listeners": [_listener_status(snap, gateway, each, given) for each in gateway.spec.listeners],
+    }
+
+
+def class_status(found: GatewayClass) -> dict[str, Any] | None:
+    """Give the status a GatewayClass is to have; None: it is not ours."""
+    if not found.ours:
+        return None
+    message = "holdfast looks after Gateways of this class"
+    return {"conditions": [condition("Accepted", TRUE, "Accepted", message, found.metadata.generation)]}
+
+
+def _programmed(given: Offer, generation: int) -> dict[str, Any]:
+    if not given.accepted:
+        return condition("Programmed", FALSE, "Invalid", given.message, generation)
+    if given.bad:
+        return condition("Programmed", FALSE, "AddressNotUsable", "; ".join(given.bad), generation)
+    if not given.blocks:
+        message = "spec.addresses is empty: name the addresses that routes may use"
+        return condition("Programmed", FALSE, "AddressNotAssigned", message, generation)
+    return condition("Programmed", TRUE, "Programmed", given.message, generation)
+
+
+def _listener_status(snap: Snapshot, gateway: Gateway, listener: Listener, given: Offer) -> dict[str, Any]:
+    attached = 0
+    for key in snap.routes_of_gateway.get(gateway.key, ()):
+        route = snap.routes[key]
+        refs = [ref for ref in route.spec.parent_refs if (ref.namespace or key[0], ref.name) == gateway.key]
+        attached += any(_meant(ref, listener) and _admits(snap, gateway, listener, key[0]) for ref in refs)
+    generation = gateway.metadata.generation
+    return {
+        "name": listener.name,
+        "attachedRoutes": attached,
+        "supportedKinds": [ROUTE_KIND],
+        "conditions": [
+            condition("Accepted", TRUE, "Accepted", "it admits routes by their namespace", generation),
+            condition("Programmed", _word(given), "Programmed" if given.accepted else "Invalid", "", generation),
+            condition("ResolvedRefs", TRUE, "ResolvedRefs", "", generation),
+        ],
+    }
+
+
+def _word(given: Offer) -> str:
+    return TRUE if given.accepted else FALSE
+
+
+def condition(kind: str, status: str, reason: str, message: str, generation: int) -> dict[str, Any]:
+    """Write a condition as the API has it, without its time."""
+    return {
+        "type": kind,
+        "status": status,
+        "reason": reason,
+        "message": message[:32768],
+        "observedGeneration": generation,
+    }
+
+
+def plain(found: Condition) -> dict[str, Any]:
+    """Write a condition that was read, without its time."""
+    return {
+        "type": found.type,
+        "status": found.status,
+        "reason": found.reason,
+        "message": found.message,
+        "observedGeneration": found.observed_generation,
+    }

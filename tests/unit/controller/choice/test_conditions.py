@@ -1,0 +1,353 @@
+"""Each reason of each condition, with its message, as a named row; and what else a status says."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from controller.choice.conditions import differs, stamped
+from controller.choice.decide import plan_route
+from controller.choice.gateways import class_status, gateway_status
+from controller.choice.objects import Route, RouteStatus, decode_route
+from tests.unit.controller.kube_objects import (
+    A1,
+    A2,
+    EXTERNAL,
+    gateway,
+    gateway_class,
+    lease,
+    namespace,
+    network,
+    pod,
+    report,
+    route,
+    world,
+)
+
+KEY = ("default", "r")
+SELECTOR = {"podSelector": {"matchLabels": {}}}
+BLUE = {"network": "blue-network"}
+BAD_KEY = {"podSelector": {"matchLabels": {"-x": "1"}}}
+BAD_OPERATOR = {"podSelector": {"matchExpressions": [{"key": "a", "operator": "Like"}]}}
+OTHER_CLASS = gateway_class("cilium", "io.cilium/gateway-controller")
+
+
+def listener(**namespaces):
+    return {"listeners": [{"name": "l", "allowedRoutes": {"namespaces": namespaces}}]}
+
+
+def said(snap, kind, key=KEY):
+    status = plan_route(snap, key).status
+    assert status is not None
+    found = next(each for each in status["conditions"] if each["type"] == kind)
+    return found["status"], found["reason"], found["message"]
+
+
+ACCEPTED = [
+    pytest.param([route()], "Accepted", "attached to Gateway default/gw", id="Accepted"),
+    pytest.param([route(**SELECTOR)], "InvalidLabels", "spec.podSelector is empty: name the Pods", id="selector-empty"),
+    pytest.param([route(**BAD_KEY)], "InvalidLabels", "-x=1 cannot be a label", id="label-key"),
+    pytest.param([route(**BAD_OPERATOR)], "InvalidLabels", "'Like' is none of In, NotIn", id="operator"),
+    pytest.param([route(parentRefs=[])], "MissingParentRefs", "name the Gateway", id="no-parents"),
+    pytest.param(
+        [route(parentRefs=[{"name": "nope"}])],
+        "GatewayNotFound",
+        "Gateway default/nope does not exist: create",
+        id="gone",
+    ),
+    pytest.param(
+        [route(), gateway(addresses=[{"type": "Hostname", "value": "x"}])],
+        "GatewayNotAccepted",
+        "Gateway default/gw is not accepted: none of its addresses can be used",
+        id="gateway-not-accepted",
+    ),
+    pytest.param(
+        [route(namespace="other"), gateway(**listener(**{"from": "Same"}))],
+        "Unattachable",
+        "no listener of Gateway default/gw admits routes of namespace other",
+        id="listener-Same",
+    ),
+    pytest.param(
+        [
+            route(),
+            gateway(**listener(**{"from": "Selector", "selector": {"matchLabels": {"a": "b"}}})),
+            namespace("default"),
+        ],
+        "Unattachable",
+        "no listener",
+        id="listener-Selector",
+    ),
+    pytest.param(
+        [route(parentRefs=[{"name": "gw", "sectionName": "other"}])],
+        "Unattachable",
+        "no listener",
+        id="no-such-section",
+    ),
+    pytest.param(
+        [route(), gateway(gatewayClassName="cilium"), gateway_class(), OTHER_CLASS],
+        "Unattachable",
+        "is of class 'cilium', which holdfast does not look after: use one of its classes",
+        id="foreign-class",
+    ),
+    pytest.param(
+        [route("r", "default", "34.123.10.0/24")], "InvalidAddresses", "is a range; give one address", id="not-a-/32"
+    ),
+    pytest.param([route("r", "default", "34.123.10.300/32")], "InvalidAddresses", "is not an address", id="nonsense"),
+    pytest.param([route("r", "default", "224.0.0.1/32")], "InvalidAddresses", "not the address of one", id="multicast"),
+    pytest.param([route("r", "default", A1, A1)], "InvalidAddresses", "stands twice; leave one", id="twice"),
+    pytest.param(
+        [route("r", "default", "192.0.2.7/32")],
+        "InvalidAddresses",
+        "192.0.2.7/32 is not in the addresses of Gateway default/gw (34.123.10.1/32, 34.123.10.2/32): add it",
+        id="not-in-the-gateway",
+    ),
+    pytest.param(
+        [route(addresses=[{"type": "Hostname", "value": "x"}])],
+        "InvalidAddresses",
+        "spec.addresses[0]: type 'Hostname' is not known",
+        id="address-type",
+    ),
+    pytest.param(
+        [route(created=5), route("older", created=1)],
+        "AddressConflict",
+        "34.123.10.1/32 belongs to the older GKEIPRoute default/older: take another",
+        id="an-older-route-has-it",
+    ),
+    pytest.param(
+        [route(), lease("other", owner="", holder="x", observed=report(A1))],
+        "AddressConflict",
+        "has not let go of it yet: 34.123.10.1/32 (Lease default/holdfast-other); this ends by itself",
+        id="another-has-not-let-go",
+    ),
+    pytest.param([route(**BLUE)], "NetworkNotFound", "Network blue-network does not exist: create it", id="no-network"),
+    pytest.param(
+        [route(**BLUE), network(ready="False")], "NetworkNotReady", "blue-network is not Ready: Down", id="not-ready"
+    ),
+    pytest.param([route(**BLUE), network(ready=None)], "Accepted", "attached", id="network-that-says-nothing"),
+    pytest.param(
+        [route(notes={"holdfast.dev/lease-seconds": "61"})],
+        "Accepted",
+        "'61' is ignored; write a whole number from 1 to 60",
+        id="lease-seconds",
+    ),
+    pytest.param(
+        [route(notes={"holdfast.dev/selection": "Best"})], "Accepted", "write Newest or Sticky", id="selection"
+    ),
+    pytest.param([route(notes={"holdfast.dev/handover": "Now"})], "Accepted", "Exclusive or Overlap", id="handover"),
+]
+
+
+@pytest.mark.parametrize(("objects", "reason", "part"), ACCEPTED)
+def test_accepted(objects, reason, part):
+    key = next(each.key for each in objects if isinstance(each, Route))
+    status, found, message = said(world(*objects), "Accepted", key)
+    assert (status == "True", found) == (reason == "Accepted", reason)
+    assert part in message
+    ready = said(world(*objects), "Ready", key)
+    assert reason == "Accepted" or ready == (status, found, message)
+
+
+A, B = pod("a", 1), pod("b", 2)
+BY_A = {"owner": "uid-a", "holder": "uid-a", "transitions": 3}
+
+PROGRESS = [
+    pytest.param([], None, ("False", "NoPodsFound", "has the labels app=web"), None, id="no-pods"),
+    pytest.param(
+        [pod("a", ready=False)], None, ("False", "NoPodsFound", "Pod a is not Ready (Containers"), None, id="not-ready"
+    ),
+    pytest.param(
+        [A],
+        lease(lost=("uid-a",)),
+        ("False", "NoPodsFound", "Pod a was lost: it held the address and gave no sign of life"),
+        None,
+        id="holder-lost",
+    ),
+    pytest.param(
+        [pod("a", ready=False)],
+        lease(**BY_A, observed=report(A1)),
+        ("False", "NoPodsFound", "Pod a is letting go"),
+        None,
+        id="letting-go",
+    ),
+    pytest.param(
+        [A, B],
+        lease(owner="uid-b", holder="uid-a", observed=report(A1)),
+        ("False", "Mutated", "go to Pod b: waiting for Pod b to be prepared; Pod a keeps them"),
+        None,
+        id="under-way",
+    ),
+    pytest.param(
+        [A, B],
+        lease(owner="uid-b", holder="uid-a", prepared="uid-b"),
+        ("False", "Mutated", "waiting for Pod a, which has them, to hand over"),
+        None,
+        id="under-way-and-prepared",
+    ),
+    pytest.param([A], lease(**BY_A), ("False", "Mutated", "Pod a has the Lease and configures"), None, id="just-taken"),
+    pytest.param(
+        [A],
+        lease(owner="uid-a"),
+        ("Unknown", "NotReported", "look for the container holdfast"),
+        None,
+        id="not-reported",
+    ),
+    pytest.param(
+        [A], lease(**BY_A, observed='{"v":9}'), ("Unknown", "NotReported", "version 9 is not known"), None, id="version"
+    ),
+    pytest.param(
+        [A],
+        lease(owner="uid-a", observed=report(A1, state="failed", message="interface eth7 is not there")),
+        ("False", "DPV2NotReady", "interface eth7 is not there"),
+        ("False", "GCPNotReady", "eth7"),
+        id="explained",
+    ),
+    pytest.param(
+        [A],
+        lease(**BY_A, observed=report(A1, state="failed", message="no such device")),
+        ("False", "DPV2NotReady", "Pod a: 34.123.10.1/32: no such device"),
+        ("False", "GCPNotReady", "has not announced"),
+        id="failed",
+    ),
+    pytest.param(
+        [A],
+        lease(**BY_A, observed=report(A1, state="conflict", message="02:00:00:00:00:09 answers for it")),
+        ("False", "DPV2NotReady", "answers for it"),
+        ("False", "AddressInUse", "02:00:00:00:00:09 answers for it"),
+        id="in-use",
+    ),
+    pytest.param(
+        [A],
+        lease(**BY_A, observed=report(A1, state="configured")),
+        ("True", "DPV2Ready", "Pod a has 34.123.10.1/32 on eth0"),
+        ("False", "GCPNotReady", "has not announced 34.123.10.1/32 yet"),
+        id="configured",
+    ),
+    pytest.param(
+        [A],
+        lease(**BY_A, observed=report(A1, state="configured", message="no buffer space")),
+        ("True", "DPV2Ready", "eth0"),
+        ("False", "GCPFailed", "no buffer space"),
+        id="announcement-failed",
+    ),
+    pytest.param(
+        [A],
+        lease(**BY_A, observed=report(A2)),
+        ("False", "Mutated", "has not reported 34.123.10.1/32 yet"),
+        None,
+        id="address-not-in-the-report",
+    ),
+    pytest.param(
+        [A],
+        lease(**BY_A, observed=report(A1)),
+        ("True", "DPV2Ready", "on eth0"),
+        ("True", "GCPReady", "Pod a has announced 34.123.10.1/32"),
+        id="ready",
+    ),
+]
+
+
+@pytest.mark.parametrize(("pods", "view", "node", "net"), PROGRESS)
+def test_progress(pods, view, node, net):
+    snap = world(route(), *pods, *([view] if view else []))
+    found_node, found_net, ready = (said(snap, kind) for kind in ("DPV2Ready", "GCPReady", "Ready"))
+    assert found_node[:2] == node[:2]
+    assert node[2] in found_node[2]
+    expected = net or node
+    assert found_net[:2] == expected[:2]
+    assert expected[2] in found_net[2]
+    good = found_node[0] == found_net[0] == "True"
+    assert ready[:2] == (
+        ("True", "ProgrammingComplete") if good else (found_node if node[0] != "True" else found_net)[:2]
+    )
+
+
+def test_cleanup():
+    refused = route(**SELECTOR)
+    assert said(world(refused), "DPV2Ready")[:2] == ("False", "DPV2NotReady")
+    assert said(world(refused), "GCPReady")[:2] == ("False", "CleanupComplete")
+    held = world(refused, A, lease(**BY_A, observed=report(A1)))
+    assert said(held, "GCPReady")[:2] == ("False", "Mutated")
+    assert "Pod a is letting go" in said(held, "GCPReady")[2]
+
+
+def test_a_route_that_cannot_be_read_says_which_field():
+    raw = b'{"metadata":{"name":"r","namespace":"default"},"spec":{"podSelector":{"matchLabels":{"a":1}}}}'
+    status, reason, message = said(world(decode_route(raw)), "Accepted")
+    assert (status, reason) == ("False", "InvalidLabels")
+    assert "spec.podSelector.matchLabels" in message
+    raw = b'{"metadata":{"name":"r","namespace":"default"},"spec":{"addresses":[{"value":7}]}}'
+    assert said(world(decode_route(raw)), "Accepted")[1] == "InvalidAddresses"
+
+
+def test_where_the_addresses_are():
+    snap = world(route(), A, lease(**BY_A, observed=report(A1)))
+    plan = plan_route(snap, KEY)
+    assert plan.status["pods"] == ["a"]
+    assert plan.status["addresses"] == [
+        {"address": A1, "pod": "a", "interface": "eth0", "epoch": 3, "state": "announced"}
+    ]
+
+
+def test_an_address_on_its_way_out_stays_in_sight():
+    snap = world(route("r", "default", A2), A, lease(**BY_A, observed=report(A1)))
+    assert [each["address"] for each in plan_route(snap, KEY).status["addresses"]] == [A2, A1]
+
+
+def test_times_change_with_what_they_are_about_and_nothing_else_is_written():
+    snap = world(route(), A, lease(**BY_A, observed=report(A1)))
+    desired = plan_route(snap, KEY).status
+    first = stamped(desired, snap.routes[KEY], "T1")
+    assert {each["lastTransitionTime"] for each in first["conditions"]} == {"T1"}
+    snap.put(msgspec.structs.replace(snap.routes[KEY], status=msgspec.convert(first, RouteStatus)))
+    assert plan_route(snap, KEY).status is None
+    snap.put(lease(**BY_A, observed=report(A1, state="configured")))
+    second = stamped(plan_route(snap, KEY).status, snap.routes[KEY], "T2")
+    times = {each["type"]: each["lastTransitionTime"] for each in second["conditions"]}
+    assert times == {"Accepted": "T1", "DPV2Ready": "T1", "GCPReady": "T2", "Ready": "T2"}
+    assert second["addresses"][0]["since"] == "T2"
+    assert differs(desired, snap.routes[KEY]) is False
+
+
+def test_other_writers_conditions_stay():
+    theirs = {"type": "Audited", "status": "True", "reason": "Yes", "message": ""}
+    snap = world(route(status={"conditions": [theirs]}))
+    assert plan_route(snap, KEY).status["conditions"][-1]["type"] == "Audited"
+
+
+# Gateways -------------------------------------------------------------------------------------------------------
+
+OFFERS = [
+    pytest.param(gateway(), "True", "Accepted", "True", "Programmed", id="good"),
+    pytest.param(gateway(addresses=[]), "True", "Accepted", "False", "AddressNotAssigned", id="no-addresses"),
+    pytest.param(
+        gateway(addresses=[{"value": "10.0.0.0/8", "type": "gke.networking.io/cidr"}, {"value": "x"}]),
+        "True",
+        "Accepted",
+        "False",
+        "AddressNotUsable",
+        id="one-bad-address-stops-no-other",
+    ),
+    pytest.param(gateway(addresses=[{"value": "x"}]), "False", "UnsupportedAddress", "False", "Invalid", id="all-bad"),
+]
+
+
+@pytest.mark.parametrize(("found", "accepted", "why", "programmed", "why_not"), OFFERS)
+def test_gateway(found, accepted, why, programmed, why_not):
+    status = gateway_status(world(found, route(), route("s", "other")), found)
+    conditions = {each["type"]: (each["status"], each["reason"]) for each in status["conditions"]}
+    assert conditions == {"Accepted": (accepted, why), "Programmed": (programmed, why_not)}
+    assert status["listeners"][0]["attachedRoutes"] == 2
+    assert status["listeners"][0]["supportedKinds"] == [{"group": "networking.gke.io", "kind": "GKEIPRoute"}]
+
+
+def test_attached_routes_counts_whom_the_listener_admits():
+    found = gateway(**listener(**{"from": "Same"}))
+    assert gateway_status(world(found, route(), route("s", "other")), found)["listeners"][0]["attachedRoutes"] == 1
+
+
+def test_gateways_and_classes_of_others_are_not_written():
+    for controller in ("networking.gke.io/persistent-ip-controller", "io.cilium/gateway-controller"):
+        theirs = gateway_class(EXTERNAL, controller)
+        assert gateway_status(world(theirs, gateway()), gateway()) is None
+        assert class_status(theirs) is None
+    assert class_status(gateway_class())["conditions"][0]["reason"] == "Accepted"
