@@ -34,7 +34,7 @@ from lab.ledger import Ledger
 
 if TYPE_CHECKING:
     from contract.lease import LeaseView
-    from lab.api import Api
+    from lab.api_client import ApiClient
     from lab.world import World
 
 ROUNDS = int(sys.argv[1]) if len(sys.argv) > 1 else 200
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def one_round(
-    made: World, controller: Api, played: Api, ledger: Ledger, watch: LeaseWatch, uids: dict[str, str]
+    made: World, controller: ApiClient, played: ApiClient, ledger: Ledger, watch: LeaseWatch, uids: dict[str, str]
 ) -> tuple[float, float]:
     """Hand over to the real Pod, measure, and let it hand back; milliseconds to the watch event and to the frame."""
     real, ghost = uids["real"], uids["played"]

@@ -15,17 +15,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from contract.lease import LeaseView, decode_lease
-from lab import closed, links
-from lab.api import is_ready
+from lab import closed, wiring
+from lab.api_client import is_ready
 from lab.binaries import find
 from lab.ledger import PODS, Ledger
-from lab.links import Links
+from lab.wiring import Links
 from lab.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from lab.api import Api
+    from lab.api_client import ApiClient
 
 ADDRESS = "192.0.2.10"
 NAMESPACE = "bench"
@@ -99,7 +99,7 @@ def until(ledger: Ledger, name: str, condition: Callable[[LeaseView], bool]) -> 
     return found[0]
 
 
-def allow(api: Api, *leases: str) -> None:
+def allow(api: ApiClient, *leases: str) -> None:
     """The Role that the controller would make."""
     rules = [
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "watch"]},
@@ -145,7 +145,7 @@ def cable() -> Iterator[tuple[Links, Links]]:
     """Two namespaces, `holder` and `client`, with a cable between their eth0; they stay when their links are closed."""
     closed.require()
     for name in ("holder", "client"):
-        links.create(name)
+        wiring.create(name)
     with Links("holder") as one, Links("client") as two:
         one.veth("eth0", "client", "eth0")
         one.up("eth0")

@@ -25,14 +25,14 @@ from typing import TYPE_CHECKING, Final
 import psutil
 from common import heading, world
 
-from lab import judge, links
+from lab import judge, wiring
 from lab.capture import CONTROL
 from lab.faults import named
 from lab.ledger import Ledger
-from lab.links import Links
 from lab.networks import SWITCH
+from lab.program import Program
 from lab.scene import NETWORK, Scene
-from lab.service import Service
+from lab.wiring import Links
 from lab.witness import register
 
 if TYPE_CHECKING:
@@ -122,8 +122,8 @@ class Router:
         file.write_text(_CONFIGURATION.format(name=name, priority=priority, advert=advert, address=VIRTUAL))
         argv = ["keepalived", "-n", "-l", "-P", "-G", "-f", str(file)]
         argv += ["-p", str(folder / f"{name}.pid"), "-r", str(folder / f"{name}.vrrp.pid")]
-        self.service = Service(name, argv, folder / f"{name}.log", name)
-        self.service.start()
+        self.program = Program(name, argv, folder / f"{name}.log", name)
+        self.program.start()
 
     def has(self) -> bool:
         """Whether its kernel has the address."""
@@ -132,7 +132,7 @@ class Router:
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to keepalived and its children."""
-        parent = psutil.Process(self.service.pid)
+        parent = psutil.Process(self.program.pid)
         for each in (*parent.children(recursive=True), parent):
             with contextlib.suppress(psutil.NoSuchProcess):
                 each.send_signal(number)
@@ -142,15 +142,15 @@ class Router:
         with Links(SWITCH) as switch:
             switch.detach(self.netns)
         self.signal(signal.SIGKILL)
-        self.service.kill()
-        links.delete(self.netns)
+        self.program.kill()
+        wiring.delete(self.netns)
 
     def end(self) -> None:
         """Remove what is left of it."""
-        if self.service.running:
+        if self.program.running:
             self.signal(signal.SIGKILL)
-            self.service.kill()
-        links.delete(self.netns)
+            self.program.kill()
+        wiring.delete(self.netns)
         with Links(SWITCH) as switch:
             switch.remove(self.netns)
 
@@ -161,7 +161,7 @@ def _crash(master: Router, backup: Router) -> None:
 
 
 def _stop_cleanly(master: Router, backup: Router) -> None:
-    master.service.stop()
+    master.program.stop()
     _has(backup)
 
 
@@ -212,7 +212,7 @@ def _has(router: Router) -> None:
     deadline = time.monotonic() + TAKEN_S
     while not router.has():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{router.netns}: no {VIRTUAL} within {TAKEN_S:g} s:\n{router.service.tail(20)}")
+            raise TimeoutError(f"{router.netns}: no {VIRTUAL} within {TAKEN_S:g} s:\n{router.program.tail(20)}")
         time.sleep(0.02)
 
 

@@ -18,7 +18,7 @@ from cli.outcome import summary
 from cli.stage import Stage
 from cli.view import PodRow, Silent, Terminal, View
 from lab import closed
-from lab.api import is_ready
+from lab.api_client import is_ready
 from lab.binaries import find
 from lab.cli import prepare
 from lab.errors import LabError

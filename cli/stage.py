@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cli.outcome import Outcome
-from lab.api import is_ready
+from lab.api_client import is_ready
 from lab.errors import LabError
 from lab.ledger import PODS, ROUTES, Evidence, Ledger, stages
 

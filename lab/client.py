@@ -25,9 +25,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from lab.errors import ServiceError
-from lab.links import Links
-from lab.service import Service
+from lab.errors import ProgramError
+from lab.program import Program
+from lab.wiring import Links
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -143,7 +143,7 @@ class Client:
         """Ping an address from now on.
 
         Raises:
-            ServiceError: the process did not start.
+            ProgramError: the process did not start.
         """
         if address not in self._routed:  # of no network here: it is to be asked for on the client's own link
             with Links(self._netns) as links:
@@ -164,18 +164,18 @@ class Probe:
         self._gaps: list[Gap] | None = None
         control = folder / f"{name}.sock"
         argv = [sys.executable, "-m", "lab.client", "--address", address, "--control", str(control)]
-        self._service = Service(name, argv, folder / f"{name}.log", netns)
+        self._program = Program(name, argv, folder / f"{name}.log", netns)
         with socket.socket(socket.AF_UNIX) as door:
             door.bind(str(control))
             door.listen(1)
             door.settimeout(_ANSWER_S)
-            self._service.start()
+            self._program.start()
             try:
                 self._connection, _ = door.accept()
             except TimeoutError as error:
-                self._service.kill()
-                raise ServiceError(
-                    f"{name} did not start; its log: {self._service.log}\n{self._service.tail()}"
+                self._program.kill()
+                raise ProgramError(
+                    f"{name} did not start; its log: {self._program.log}\n{self._program.tail()}"
                 ) from error
         self._connection.settimeout(_ANSWER_S)
         self._answers = self._connection.makefile("rb")
@@ -191,13 +191,13 @@ class Probe:
         """End it; asked again it gives the same.
 
         Raises:
-            ServiceError: its process is gone, and with it what it saw.
+            ProgramError: its process is gone, and with it what it saw.
         """
         if self._gaps is None:
             with self._connection, self._answers, contextlib.suppress(BrokenPipeError):
                 self._connection.sendall(b"stop\n")
                 said = self._answer()
-            self._service.kill()
+            self._program.kill()
             self._gaps = [Gap(**each) for each in said["gaps"]]
             self.stalls = [Stall(**each) for each in said["stalls"]]
             self.requests = said["requests"]
@@ -206,7 +206,7 @@ class Probe:
     def _answer(self) -> dict[str, Any]:
         line = self._answers.readline()
         if not line:
-            raise ServiceError(f"{self._service.name} is gone; its log: {self._service.log}\n{self._service.tail()}")
+            raise ProgramError(f"{self._program.name} is gone; its log: {self._program.log}\n{self._program.tail()}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from lab import app
-from lab.errors import ServiceError
-from lab.service import spawn
+from lab.errors import ProgramError
+from lab.program import spawn
 
 if TYPE_CHECKING:
     import subprocess
@@ -81,16 +81,16 @@ class Process:
         """Tell a stand-in app `fail` or `heal`; it is in force when this returns.
 
         Raises:
-            ServiceError: it does not answer.
+            ProgramError: it does not answer.
         """
         try:
             if self.control is None:
-                raise ServiceError(f"{self.name} takes no orders")
+                raise ProgramError(f"{self.name} takes no orders")
             self.control.sendall(f"{word}\n".encode())
             if self.control.recv(16) != b"ok\n":
-                raise ServiceError(f"{self.name} is gone")
+                raise ProgramError(f"{self.name} is gone")
         except OSError as error:
-            raise ServiceError(f"{self.name} does not answer: {error}") from error
+            raise ProgramError(f"{self.name} does not answer: {error}") from error
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -120,7 +120,7 @@ def start_app(name: str, log: Path, netns: str, ports: list[int], *, refuses: bo
     """Start the stand-in for an app; it listens when this returns.
 
     Raises:
-        ServiceError: it did not start.
+        ProgramError: it did not start.
     """
     bare = ["setpriv", "--bounding-set=-all,+net_bind_service", "--inh-caps=-all", "--no-new-privs"]
     program = [sys.executable, "-I", "-S", str(app.__file__), str(control), "yes" if refuses else "no"]
@@ -133,7 +133,7 @@ def start_app(name: str, log: Path, netns: str, ports: list[int], *, refuses: bo
     if connection is None or connection.recv(16) != b"started\n":
         process.kill()
         process.wait()
-        raise ServiceError(f"the stand-in for container {name} did not start; its log: {log}")
+        raise ProgramError(f"the stand-in for container {name} did not start; its log: {log}")
     return Process(name, process, connection)
 
 

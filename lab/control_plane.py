@@ -9,11 +9,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from lab import links
-from lab.api import Api
+from lab import wiring
+from lab.api_client import ApiClient
 from lab.credentials import ADMIN, CONTROLLER_MANAGER, SCHEDULER, Credentials, node_user
-from lab.errors import ApiError, ApiUnreachable, ServiceError
-from lab.service import Service
+from lab.errors import ApiError, ApiUnreachable, ProgramError
+from lab.program import Program
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,21 +67,21 @@ class ControlPlane:
         self.credentials.add(SCHEDULER)
         for number in NODE_NUMBERS:
             self.credentials.add(node_user(f"node-{number}"), "system:nodes")
-        self.etcd = Service("etcd", _etcd(binaries, folder), logs / "etcd.log", NETNS)
+        self.etcd = Program("etcd", _etcd(binaries, folder), logs / "etcd.log", NETNS)
         api_log = logs / "kube-apiserver.log"
-        self.api_server = Service("kube-apiserver", _api_server(binaries, self.credentials), api_log, NETNS)
+        self.api_server = Program("kube-apiserver", _api_server(binaries, self.credentials), api_log, NETNS)
         for user in (CONTROLLER_MANAGER, SCHEDULER, ADMIN):
             self.credentials.kubeconfig(user.rpartition(":")[2], self.credentials.token(user))
         manager = _controller_manager(binaries, self.credentials)
-        self.controller_manager = Service(
+        self.controller_manager = Program(
             "kube-controller-manager", manager, logs / "kube-controller-manager.log", NETNS
         )
-        self.scheduler = Service(
+        self.scheduler = Program(
             "kube-scheduler", _scheduler(binaries, self.credentials), logs / "kube-scheduler.log", NETNS
         )
 
     @property
-    def services(self) -> tuple[Service, ...]:
+    def programs(self) -> tuple[Program, ...]:
         """All components, in the order of their start."""
         return (self.etcd, self.api_server, self.controller_manager, self.scheduler)
 
@@ -90,14 +90,14 @@ class ControlPlane:
         """The kubeconfig of the cluster's administrator."""
         return self.credentials.folder / f"{ADMIN}.kubeconfig"
 
-    def start(self) -> Api:
+    def start(self) -> ApiClient:
         """Start everything and wait until the API server answers.
 
         Returns:
             A client of the cluster's administrator.
 
         Raises:
-            ServiceError: a component ended or did not become ready; shows its log.
+            ProgramError: a component ended or did not become ready; shows its log.
         """
         self.etcd.start()
         self.api_server.start()
@@ -106,7 +106,7 @@ class ControlPlane:
         self.scheduler.start()
         return api
 
-    def wait_ready(self, timeout_s: float = _START_S) -> Api:
+    def wait_ready(self, timeout_s: float = _START_S) -> ApiClient:
         """Wait until the API server says that it is ready.
 
         It has no event for this, and so it is asked, at short intervals; so is its certificate's file.
@@ -117,7 +117,7 @@ class ControlPlane:
             self.etcd.check()
             self.api_server.check()
             try:
-                api = api or Api(SERVER, self.credentials.ca_file, self.credentials.token(ADMIN))
+                api = api or ApiClient(SERVER, self.credentials.ca_file, self.credentials.token(ADMIN))
                 api.get("/readyz")
             except OSError:
                 pass  # the certificate is not there, or not yet complete
@@ -127,26 +127,26 @@ class ControlPlane:
                 return api
             time.sleep(_ASK_AGAIN_S)
         log = f"its log: {self.api_server.log}\n{self.api_server.tail()}"
-        raise ServiceError(f"kube-apiserver was not ready after {timeout_s:g} s ({said}); {log}")
+        raise ProgramError(f"kube-apiserver was not ready after {timeout_s:g} s ({said}); {log}")
 
     def renew_clients(self) -> None:
         """Start the controller manager and the scheduler anew.
 
         Their watches ask an API server that was away more and more seldom, and go on so after its return.
         """
-        for service in (self.controller_manager, self.scheduler):
-            service.kill()
-            service.start()
+        for program in (self.controller_manager, self.scheduler):
+            program.kill()
+            program.start()
 
     def stop(self) -> None:
         """End everything at once: nothing of it is to be kept."""
-        for service in reversed(self.services):
-            service.kill()
+        for program in reversed(self.programs):
+            program.kill()
 
 
 def make_namespace() -> None:
     """Make the control plane's network namespace."""
-    links.create(NETNS)
+    wiring.create(NETNS)
 
 
 def _etcd(binaries: Binaries, folder: Path) -> list[str]:

@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from contract.names import CONTROLLER_ACCOUNT, SYSTEM_NAMESPACE
-from lab.service import Service
+from lab.program import Program
 
 if TYPE_CHECKING:
     from lab.world import World
@@ -18,7 +18,7 @@ _FIRST_HOST = 31
 _TOKEN_S = 24 * 3600
 
 
-def start(world: World, count: int) -> tuple[Service, ...]:
+def start(world: World, count: int) -> tuple[Program, ...]:
     """Start replicas of the controller; each can be killed, paused and started again by itself."""
     token = world.token(SYSTEM_NAMESPACE, CONTROLLER_ACCOUNT, duration_s=_TOKEN_S)
     kubeconfig = world.control_plane.credentials.kubeconfig(CONTROLLER_ACCOUNT, token)
@@ -27,7 +27,7 @@ def start(world: World, count: int) -> tuple[Service, ...]:
         name = f"ctl-{number}"
         world.networks.host(name, name, 0, _FIRST_HOST + number)
         argv = [sys.executable, "-m", "controller.cli", "run", "--kubeconfig", str(kubeconfig), "--identity", name]
-        replica = Service(f"controller-{number}", argv, world.logs / f"controller-{number}.log", name)
+        replica = Program(f"controller-{number}", argv, world.logs / f"controller-{number}.log", name)
         replica.start()
         replicas.append(replica)
     return tuple(replicas)

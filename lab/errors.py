@@ -7,7 +7,7 @@
     |   +-- AlreadyRunning      a lab of that name runs already
     |   +-- NotRunning          no lab of that name runs
     +-- BinaryError             a program of the control plane is missing, damaged or cannot be built
-    +-- ServiceError            a program of the lab ended or did not become ready; carries the end of its log
+    +-- ProgramError            a program of the lab ended or did not become ready; carries the end of its log
     +-- CommandError            a command that was run in the lab failed; carries what it said
     +-- LinkError               the kernel refused a change of a network
     +-- ApiError                the API server refused a request: `code`, `reason`, `body`
@@ -40,7 +40,7 @@ class BinaryError(LabError):
     """A program of the control plane is missing, damaged or cannot be built."""
 
 
-class ServiceError(LabError):
+class ProgramError(LabError):
     """A program of the lab ended or did not become ready."""
 
 

@@ -19,7 +19,7 @@ from lab.errors import ApiError, WaitTimeout
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from lab.api import Api
+    from lab.api_client import ApiClient
 
 Object = dict[str, Any]
 
@@ -40,7 +40,7 @@ def manifests(gateway_crds: Path) -> list[Object]:
     return [body for path in files for body in yaml.load_all(path.read_text(), Loader=_LOADER) if body]
 
 
-def install(api: Api, bodies: list[Object]) -> None:
+def install(api: ApiClient, bodies: list[Object]) -> None:
     """Create everything and wait until it is in effect.
 
     Raises:
@@ -71,7 +71,7 @@ def _established(crds: Iterable[Object]) -> set[str]:
 class _Resources:
     """Which path a kind has, as the API server's discovery says."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: ApiClient) -> None:
         self._api = api
         self._known: dict[str, dict[str, tuple[str, bool]]] = {}
 
@@ -104,7 +104,7 @@ _FORBIDDEN: dict[str, tuple[str, Object]] = {
 }
 
 
-def _until_effective(api: Api, policies: set[str]) -> None:
+def _until_effective(api: ApiClient, policies: set[str]) -> None:
     """Try each policy with a write that it forbids, until it is refused; the API server compiles policies some time
     after it has stored them, and says so by no event."""  # noqa: D205, D209
     deadline = time.monotonic() + _EFFECTIVE_S
@@ -116,7 +116,7 @@ def _until_effective(api: Api, policies: set[str]) -> None:
             time.sleep(_ASK_AGAIN_S)
 
 
-def _refuses(api: Api, policy: str, path: str, body: Object) -> bool:
+def _refuses(api: ApiClient, policy: str, path: str, body: Object) -> bool:
     try:
         api.create(path, body, dryRun="All")
     except ApiError as error:

@@ -20,7 +20,7 @@ from lab.errors import WaitTimeout
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from lab.api import Api
+    from lab.api_client import ApiClient
     from lab.kernel_events import AddressEvent
     from lab.witness import Frame
 
@@ -47,7 +47,7 @@ class Seen:
 class Ledger:
     """Watches Leases, Pods and routes of all namespaces and keeps every version seen."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: ApiClient) -> None:
         self._api = api
         self._changed = threading.Condition()
         self._history: list[Seen] = []

@@ -7,9 +7,9 @@ shows on the Pods' networks, and what is done to these never cuts a test off.
 
 from __future__ import annotations
 
-from lab import links
+from lab import wiring
 from lab.errors import LabError
-from lab.links import Links
+from lab.wiring import Links
 
 SWITCH = "switch"
 CONTROL_PLANE = "cp"
@@ -61,7 +61,7 @@ class Networks:
     def remove(self) -> None:
         """Remove every namespace that was made here."""
         while self._made:
-            links.delete(self._made.pop())
+            wiring.delete(self._made.pop())
         with Links() as here:
             here.remove(_OWN_LINK)
 
@@ -105,7 +105,7 @@ class Networks:
         return name
 
     def _create(self, name: str) -> None:
-        links.create(name)
+        wiring.create(name)
         self._made.append(name)
 
 

@@ -24,7 +24,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from lab import closed, networks
-from lab.api import Api
+from lab.api_client import ApiClient
 from lab.errors import ApiError, ApiUnreachable, LabError
 from lab.pod_life import PodLife
 from lab.sandbox import Sandboxes
@@ -213,14 +213,14 @@ def _status(address: str, now: str) -> Object:
     }
 
 
-def _client(kubeconfig: Path) -> tuple[Api, Path, dict[str, str]]:
+def _client(kubeconfig: Path) -> tuple[ApiClient, Path, dict[str, str]]:
     """Read a kubeconfig of the lab (JSON); gives the client, the CA file, and what Pods are told of the server."""
     config = json.loads(kubeconfig.read_text())
     cluster = config["clusters"][0]["cluster"]
     ca_file = Path(cluster["certificate-authority"])
     where = urlsplit(cluster["server"])
     env = {"KUBERNETES_SERVICE_HOST": str(where.hostname), "KUBERNETES_SERVICE_PORT": str(where.port)}
-    return Api(cluster["server"], ca_file, config["users"][0]["user"]["token"]), ca_file, env
+    return ApiClient(cluster["server"], ca_file, config["users"][0]["user"]["token"]), ca_file, env
 
 
 def main() -> None:

@@ -15,12 +15,12 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from lab import links
+from lab import wiring
 from lab.credentials import node_user
 from lab.errors import LabError
-from lab.links import Links
 from lab.networks import SWITCH, port
-from lab.service import Service
+from lab.program import Program
+from lab.wiring import Links
 
 if TYPE_CHECKING:
     from lab.world import World
@@ -44,11 +44,11 @@ class NodeHandle:
         kubeconfig = credentials.kubeconfig(self.name, credentials.token(node_user(self.name)))
         argv = [sys.executable, "-m", "lab.node", "--name", self.name, "--kubeconfig", str(kubeconfig)]
         argv += ["--run-dir", str(self.run_dir), "--networks", ",".join(world.networks.names)]
-        self.service = Service(self.name, argv, world.logs / f"{self.name}.log", self.netns)
+        self.program = Program(self.name, argv, world.logs / f"{self.name}.log", self.netns)
 
     def start(self) -> None:
         """Start the process that plays the kubelet."""
-        self.service.start()
+        self.program.start()
 
     # faults ----------------------------------------------------------------------------------------------------
 
@@ -58,13 +58,13 @@ class NodeHandle:
         records = self.pods()
         with contextlib.ExitStack() as stack:
             ends = [_pidfd(stack, pid) for record in records for pid in (record["sidecar_pid"], *record["app_pids"])]
-            self.service.kill()
+            self.program.kill()
             for end in filter(None, ends):
                 with contextlib.suppress(ProcessLookupError):
                     signal.pidfd_send_signal(end, signal.SIGKILL)
             _until_ended([end for end in ends if end])
         for record in records:
-            links.delete(record["netns"])
+            wiring.delete(record["netns"])
         for left in (self.run_dir / "pods").iterdir():
             left.unlink()
 
@@ -121,7 +121,7 @@ class NodeHandle:
                 answer: dict[str, Any] = json.loads(control.makefile("rb").readline())
             except (OSError, ValueError) as error:
                 raise LabError(
-                    f"{self.name} does not answer {request}: {error!r}; its log: {self.service.log}"
+                    f"{self.name} does not answer {request}: {error!r}; its log: {self.program.log}"
                 ) from error
         if not answer.get("ok"):
             raise LabError(f"{self.name} refused {request}: {answer}")

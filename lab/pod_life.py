@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from contract.names import INJECT
 from lab import probes, sandbox
 from lab.containers import Process, start_app, start_sidecar
-from lab.errors import ApiError, ApiUnreachable, LabError, ServiceError
+from lab.errors import ApiError, ApiUnreachable, LabError, ProgramError
 from lab.pod_status import BACK_OFF, CREATING, SIDECAR, Container, PodState, back_off_s, status
 from lab.probes import Probe, Readiness, ask
 
@@ -248,7 +248,7 @@ class PodLife:
         log, netns = self._log(name), self._sandbox.netns
         try:
             app.process = start_app(name, log, netns, app.ports, refuses=refuses, control=control)
-        except ServiceError as error:
+        except ProgramError as error:
             self._node.say(self.key, str(error))
             self._app_ended(name, None, 1)
             return

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import CommandError, LabError
-from lab.links import Links
+from lab.wiring import Links
 
 if TYPE_CHECKING:
     from lab.nodes import NodeHandle

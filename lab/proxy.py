@@ -25,8 +25,8 @@ from typing import Any, Final, Self
 
 from lab.control_plane import ADDRESS, NETNS
 from lab.control_plane import PORT as API_PORT
-from lab.errors import CommandError, ServiceError
-from lab.service import Service
+from lab.errors import CommandError, ProgramError
+from lab.program import Program
 
 PORT: Final = 6444
 _ANSWER_S: Final = 10.0
@@ -43,26 +43,26 @@ class Proxy:
         folder.mkdir(parents=True, exist_ok=True)
         self._control = folder / "proxy.sock"
         argv = [sys.executable, "-m", "lab.proxy", "--control", str(self._control)]
-        self._service = Service("proxy", argv, folder / "proxy.log", NETNS)
+        self._program = Program("proxy", argv, folder / "proxy.log", NETNS)
 
     def __enter__(self) -> Self:
         """Put it in the way.
 
         Raises:
             CommandError: the redirection was refused.
-            ServiceError: its process did not start.
+            ProgramError: its process did not start.
         """
         self._control.unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX) as door:
             door.bind(str(self._control))
             door.listen(1)
             door.settimeout(_ANSWER_S)
-            self._service.start()
+            self._program.start()
             try:
                 self._connection, _ = door.accept()
             except TimeoutError as error:
-                self._service.kill()
-                raise ServiceError(f"the proxy did not start:\n{self._service.tail()}") from error
+                self._program.kill()
+                raise ProgramError(f"the proxy did not start:\n{self._program.tail()}") from error
         self._connection.settimeout(_ANSWER_S)
         self._answers = self._connection.makefile("rb")
         self.set()
@@ -75,7 +75,7 @@ class Proxy:
         self._answers.close()
         self._connection.close()
         # first: what ends a connection must still be translated on its way to the client
-        self._service.kill()
+        self._program.kill()
         _redirect("remove")
 
     def set(self, *, delay_s: float = 0.0, hold: bool = False, only: tuple[str, ...] = ()) -> None:
@@ -87,16 +87,16 @@ class Proxy:
             only: addresses of the clients that this is for; none: all.
 
         Raises:
-            ServiceError: it does not answer.
+            ProgramError: it does not answer.
         """
         request = {"delay_s": delay_s, "hold": hold, "only": only}
         try:
             self._connection.sendall(json.dumps(request).encode() + b"\n")
             answered = self._answers.readline()
         except OSError as error:
-            raise ServiceError(f"the proxy does not answer {request}: {error}") from error
+            raise ProgramError(f"the proxy does not answer {request}: {error}") from error
         if not answered:
-            raise ServiceError(f"the proxy is gone:\n{self._service.tail()}")
+            raise ProgramError(f"the proxy is gone:\n{self._program.tail()}")
 
 
 def _in_cp(*argv: str) -> subprocess.CompletedProcess[str]:

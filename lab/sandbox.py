@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from contract.names import DEFAULT_NETWORKS, INTERFACES
-from lab import links
+from lab import wiring
 from lab.errors import LabError
-from lab.links import Links
 from lab.networks import address
+from lab.wiring import Links
 from lab.witness import register
 
 if TYPE_CHECKING:
@@ -104,10 +104,10 @@ class Sandboxes:
         """
         wanted = interfaces_of(annotations, self._networks)
         netns = name_of(namespace, name)
-        if links.exists(netns):  # an earlier Pod of this name was removed by force and still ends, on another node
+        if wiring.exists(netns):  # an earlier Pod of this name was removed by force and still ends, on another node
             netns = f"{netns}-{uid[:8]}"
         host = self._take()
-        links.create(netns)
+        wiring.create(netns)
         addresses = {interface: address(network, self._node, host) for interface, network in wanted.items()}
         sandbox = Sandbox(netns, addresses, tuple(f"{_CABLE}{host}-{network}" for network in wanted.values()))
         try:
@@ -135,7 +135,7 @@ class Sandboxes:
         with Links() as node:
             for cable in sandbox.cables:
                 node.remove(cable)
-        links.delete(sandbox.netns)
+        wiring.delete(sandbox.netns)
         with self._lock:
             self._taken.discard(int(sandbox.cables[0].removeprefix(_CABLE).partition("-")[0]))
 
@@ -146,7 +146,7 @@ class Sandboxes:
                 if name.startswith(_CABLE):
                     node.remove(name)
         for name in netns:
-            links.delete(name)
+            wiring.delete(name)
 
     def _take(self) -> int:
         with self._lock:

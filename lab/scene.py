@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from lab import judge
-from lab.api import is_ready
+from lab.api_client import is_ready
 from lab.errors import LabError, WaitTimeout
 from lab.ledger import LEASES, PODS, Ledger
-from lab.links import Links
 from lab.proxy import Proxy
+from lab.wiring import Links
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,17 +16,17 @@ import threading
 from typing import TYPE_CHECKING
 
 from lab.errors import CommandError, LabError
-from lab.links import Links
 from lab.networks import SWITCH, port
 from lab.scene import INTERFACE, NETWORK
+from lab.wiring import Links
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lab.pods import PodHandle
+    from lab.program import Program
     from lab.proxy import Proxy
     from lab.scene import Scene
-    from lab.service import Service
 
 
 # processes -----------------------------------------------------------------------------------------------------
@@ -115,7 +115,7 @@ def pause_both(scene: Scene, _: Proxy | None) -> Callable[[], None]:
     return heal
 
 
-def _controller(scene: Scene) -> Service:
+def _controller(scene: Scene) -> Program:
     return scene.world.controllers[0]
 
 
@@ -141,9 +141,9 @@ def pause_controller(scene: Scene, _: Proxy | None) -> Callable[[], None]:
 
 def kill_api(scene: Scene, _: Proxy | None) -> Callable[[], None]:
     """SIGKILL of the API server."""
-    service = scene.world.control_plane.api_server
-    service.kill()
-    return service.start
+    program = scene.world.control_plane.api_server
+    program.kill()
+    return program.start
 
 
 def pause_api(scene: Scene, _: Proxy | None) -> Callable[[], None]:
@@ -153,9 +153,9 @@ def pause_api(scene: Scene, _: Proxy | None) -> Callable[[], None]:
 
 def kill_etcd(scene: Scene, _: Proxy | None) -> Callable[[], None]:
     """SIGKILL of etcd."""
-    service = scene.world.control_plane.etcd
-    service.kill()
-    return service.start
+    program = scene.world.control_plane.etcd
+    program.kill()
+    return program.start
 
 
 def pause_etcd(scene: Scene, _: Proxy | None) -> Callable[[], None]:

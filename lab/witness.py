@@ -24,10 +24,10 @@ import msgspec
 
 from lab import judge
 from lab.capture import CONTROL, FILE
-from lab.errors import ServiceError, WaitTimeout
+from lab.errors import ProgramError, WaitTimeout
 from lab.frames import Frame
 from lab.kernel_events import AddressEvent, FenceEvent, KernelEvent, LinkEvent, SpaceGone
-from lab.service import Service
+from lab.program import Program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +53,7 @@ class Witness:
         """
         self._state = state
         argv = [sys.executable, "-m", "lab.capture", "--state", str(state)]
-        self.service = Service("witness", argv, log, netns)
+        self.program = Program("witness", argv, log, netns)
         self._read = 0
         self._frames: list[Frame] = []
         self._kernel: list[KernelEvent] = []
@@ -62,19 +62,19 @@ class Witness:
         """Start it; it listens when this returns.
 
         Raises:
-            ServiceError: it did not start.
+            ProgramError: it did not start.
         """
         with _appearing(self._state / CONTROL) as appeared:
-            self.service.start()
+            self.program.start()
             if not appeared(_START_S):
-                self.service.check()
-                self.service.kill()
-                raise ServiceError(f"the witness did not start within {_START_S:g} s; its log: {self.service.log}")
+                self.program.check()
+                self.program.kill()
+                raise ProgramError(f"the witness did not start within {_START_S:g} s; its log: {self.program.log}")
         self._flush()
 
     def stop(self) -> None:
         """End it; what it has written stays."""
-        self.service.kill()
+        self.program.kill()
 
     def mark(self) -> float:
         """A time, for `since`: now."""
@@ -130,12 +130,12 @@ class Witness:
         """Take in everything until now.
 
         Raises:
-            ServiceError: it does not answer, or it has lost something.
+            ProgramError: it does not answer, or it has lost something.
         """
         with self._connection() as control:
             lost = _ask(control, {"do": "flush"})["lost"]
         if lost:
-            raise ServiceError(f"the witness could not keep up and lost {lost} times: its evidence has holes")
+            raise ProgramError(f"the witness could not keep up and lost {lost} times: its evidence has holes")
         with (self._state / FILE).open("rb") as file:
             file.seek(self._read)
             data = file.read()
@@ -149,7 +149,7 @@ class Witness:
                 self._kernel.append(record)
 
     def _connection(self) -> socket.socket:
-        self.service.check()
+        self.program.check()
         return _connect(self._state / CONTROL)
 
 
@@ -157,7 +157,7 @@ def register(control: Path, netns: str) -> None:
     """Tell the witness of a network namespace that has just been made, before anything is in it.
 
     Raises:
-        ServiceError: it does not answer, or it refuses.
+        ProgramError: it does not answer, or it refuses.
     """
     with _connect(control) as connection:
         _ask(connection, {"do": "register", "netns": netns})
@@ -170,7 +170,7 @@ def _connect(control: Path) -> socket.socket:
         connection.connect(str(control))
     except OSError as error:
         connection.close()
-        raise ServiceError(f"the witness does not answer at {control}: {error}") from error
+        raise ProgramError(f"the witness does not answer at {control}: {error}") from error
     return connection
 
 
@@ -184,9 +184,9 @@ def _ask(control: socket.socket, request: dict[str, Any]) -> dict[str, Any]:
             line += byte
         answer: dict[str, Any] = json.loads(line)
     except (OSError, ValueError) as error:
-        raise ServiceError(f"the witness does not answer {request}: {error!r}") from error
+        raise ProgramError(f"the witness does not answer {request}: {error!r}") from error
     if not answer["ok"]:
-        raise ServiceError(f"the witness refused {request}: {answer['error']}")
+        raise ProgramError(f"the witness refused {request}: {answer['error']}")
     return answer
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from contract.names import ELECTION_LEASE, SYSTEM_NAMESPACE
 from lab import closed, controllers, install, pods
-from lab.api import is_ready
+from lab.api_client import is_ready
 from lab.client import Client
 from lab.control_plane import ControlPlane
 from lab.errors import AlreadyRunning, CommandError, LabError, WaitTimeout
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from lab.api import Api
+    from lab.api_client import ApiClient
     from lab.binaries import Binaries
-    from lab.service import Service
+    from lab.program import Program
 
 _KUBECTL_S = 60.0
 _PODS_MAY_BE_MADE_S = 60.0
@@ -45,7 +45,7 @@ _CLIENT = 100
 class World:
     """One lab; see the module's docstring."""
 
-    api: Api
+    api: ApiClient
     """A client of the cluster's administrator."""
 
     def __init__(
@@ -74,7 +74,7 @@ class World:
         self._controller_count = controllers
         self._undo = contextlib.ExitStack()
         self.nodes: dict[str, NodeHandle] = {}
-        self.controllers: tuple[Service, ...] = ()
+        self.controllers: tuple[Program, ...] = ()
         self._clients: dict[str, Client] = {}
         self.started_in_s = 0.0
 
@@ -113,7 +113,7 @@ class World:
         for controller in self.controllers:
             undo.callback(controller.kill)
         for _ in range(self._node_count):
-            undo.callback(self._add().service.kill)
+            undo.callback(self._add().program.kill)
         for number, name in enumerate(self.networks.names):
             self.networks.host(f"client-{name}", f"client-{number}", number, _CLIENT)
             self._clients[name] = Client(f"client-{name}", self.state / "clients")
@@ -131,17 +131,17 @@ class World:
         return node
 
     def _wait_node(self, node: NodeHandle) -> None:
-        self._wait((node.service,), f"/api/v1/nodes/{node.name}", is_ready, f"{node.name} to be Ready")
+        self._wait((node.program,), f"/api/v1/nodes/{node.name}", is_ready, f"{node.name} to be Ready")
 
-    def _wait(self, services: tuple[Service, ...], path: str, done: Callable[[Any], object], what: str) -> None:
-        """Wait for what services are to bring about; one that has ended will not, and is told at once."""
+    def _wait(self, programs: tuple[Program, ...], path: str, done: Callable[[Any], object], what: str) -> None:
+        """Wait for what programs are to bring about; one that has ended will not, and is told at once."""
         deadline = time.monotonic() + _READY_S
         while True:
             try:
                 self.api.wait(path, done, _LOOK_EVERY_S, what)
             except WaitTimeout:
-                for service in services:
-                    service.check()
+                for program in programs:
+                    program.check()
                 if time.monotonic() > deadline:
                     raise
             else:
@@ -152,7 +152,7 @@ class World:
     def add_node(self) -> NodeHandle:
         """Start one more node, and wait until it is Ready."""
         node = self._add()
-        self._undo.callback(node.service.kill)
+        self._undo.callback(node.program.kill)
         self._wait_node(node)
         return node
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from contract.lease import LeaseView
-    from lab.api import Api
+    from lab.api_client import ApiClient
     from lab.pods import PodHandle
     from lab.world import World
 
@@ -76,7 +76,7 @@ class Steps:
     mark: float = field(default_factory=time.time)
 
     @property
-    def api(self) -> Api:
+    def api(self) -> ApiClient:
         return self.world.api
 
     def at(self, sort: str, name: str = "") -> str:

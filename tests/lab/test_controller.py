@@ -23,12 +23,12 @@ from contract.lease import LeaseView, decode_lease
 from contract.names import ASSIGNMENT, CONTROLLER_ACCOUNT, ELECTION_LEASE, SYSTEM_NAMESPACE
 from contract.report import AddressReport, AddressState, Fence, Report, encode_report
 from lab.errors import ApiError
-from lab.service import Service
+from lab.program import Program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from lab.api import Api
+    from lab.api_client import ApiClient
     from lab.world import World
 
 pytestmark = pytest.mark.lab
@@ -46,11 +46,11 @@ class Stage:
     world: World
     space: str
     addresses: tuple[str, ...]
-    tokens: dict[str, Api] = field(default_factory=dict)
+    tokens: dict[str, ApiClient] = field(default_factory=dict)
     uids: dict[str, str] = field(default_factory=dict)
 
     @property
-    def api(self) -> Api:
+    def api(self) -> ApiClient:
         return self.world.api
 
     def at(self, sort: str, name: str = "") -> str:
@@ -516,12 +516,12 @@ def leader(stage: Stage, wish: Callable[[str], bool], timeout_s: float = SOON_S)
 
 
 @pytest.fixture
-def second(stage: Stage) -> Iterator[Service]:
+def second(stage: Stage) -> Iterator[Program]:
     """Another replica of the controller, from the same place on the network."""
     first = stage.world.controllers[0]
     leader(stage, lambda name: name.startswith("ctl-0"))
     argv = [*first.argv[: first.argv.index("--identity") + 1], "ctl-second"]
-    replica = Service("controller-second", argv, stage.world.logs / "controller-second.log", first.netns, first.env)
+    replica = Program("controller-second", argv, stage.world.logs / "controller-second.log", first.netns, first.env)
     replica.start()
     yield replica
     replica.kill()

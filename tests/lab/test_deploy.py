@@ -22,7 +22,7 @@ from lab.errors import ApiError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lab.api import Api
+    from lab.api_client import ApiClient
     from lab.world import World
 
 pytestmark = pytest.mark.lab
@@ -306,7 +306,7 @@ def test_the_policies_expressions_fit_the_types(world: World, name: str) -> None
 # Who may do what ----------------------------------------------------------------------------------------------------
 
 
-def _may(api: Api, namespace: str, account: str, request: str) -> bool:
+def _may(api: ApiClient, namespace: str, account: str, request: str) -> bool:
     """Ask the API server: ``verb resource[/subresource][.group] [in namespace] [name]``."""
     verb, what, where, *name = request.split()
     resource, _, group = what.partition(".")
@@ -405,13 +405,13 @@ def _binding(namespace: str, kind: str, role: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def controller(world: World) -> Iterator[Api]:
+def controller(world: World) -> Iterator[ApiClient]:
     with contextlib.closing(world.api.as_token(world.token(SYSTEM, CONTROLLER_ACCOUNT))) as api:
         yield api
 
 
 @pytest.fixture
-def granted(controller: Api, kube_namespace: str) -> str:
+def granted(controller: ApiClient, kube_namespace: str) -> str:
     """A namespace in which the controller has granted the sidecars' Role."""
     controller.create(f"{_rbac(kube_namespace)}/roles", _role(SIDECAR_ROLE, SIDECAR_RULES))
     binding = _binding(kube_namespace, "Role", SIDECAR_ROLE)
@@ -444,7 +444,7 @@ def test_the_sidecars_role_is_what_it_should_be(world: World, granted: str) -> N
 
 
 @pytest.fixture
-def sidecar(world: World, granted: str) -> Iterator[Api]:
+def sidecar(world: World, granted: str) -> Iterator[ApiClient]:
     """A Pod's agent, with nothing but the Role that the controller has granted."""
     api = world.api
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "app"}}
@@ -457,13 +457,13 @@ def sidecar(world: World, granted: str) -> Iterator[Api]:
         yield own
 
 
-def _watched(api: Api, collection: str, name: str) -> dict[str, Any]:
+def _watched(api: ApiClient, collection: str, name: str) -> dict[str, Any]:
     """The first event of a watch of one object, which is all there is within a second when nothing changes."""
     return api.get(collection, watch="true", fieldSelector=f"metadata.name={name}", timeoutSeconds="1")
 
 
 @pytest.mark.usefixtures("quiet")
-def test_a_sidecar_watches_its_pod_and_its_leases(granted: str, sidecar: Api, controller: Api) -> None:
+def test_a_sidecar_watches_its_pod_and_its_leases(granted: str, sidecar: ApiClient, controller: ApiClient) -> None:
     leases = f"/apis/coordination.k8s.io/v1/namespaces/{granted}/leases"
     controller.create(leases, contract_lease.create("r", granted, "", 10, addresses=()))
     assert _watched(sidecar, f"/api/v1/namespaces/{granted}/pods", "a")["object"]["metadata"]["name"] == "a"
@@ -471,7 +471,7 @@ def test_a_sidecar_watches_its_pod_and_its_leases(granted: str, sidecar: Api, co
     assert sidecar.get(f"{leases}/holdfast-r")["kind"] == "Lease"
 
 
-def test_a_sidecar_watches_no_other_leases(granted: str, sidecar: Api) -> None:
+def test_a_sidecar_watches_no_other_leases(granted: str, sidecar: ApiClient) -> None:
     leases = f"/apis/coordination.k8s.io/v1/namespaces/{granted}/leases"
     for query in ({"fieldSelector": "metadata.name=my-operator"}, {}):
         with pytest.raises(ApiError) as caught:
@@ -489,21 +489,21 @@ def test_a_sidecar_watches_no_other_leases(granted: str, sidecar: Api) -> None:
     ],
     ids=["secrets", "pods", "routes", "everything"],
 )
-def test_the_controller_grants_no_more_than_it_has(controller: Api, granted: str, rule: dict[str, Any]) -> None:
+def test_the_controller_grants_no_more_than_it_has(controller: ApiClient, granted: str, rule: dict[str, Any]) -> None:
     patch = {"rules": [*SIDECAR_RULES, rule]}
     with pytest.raises(ApiError) as caught:
         controller.patch(f"{_rbac(granted)}/roles/{SIDECAR_ROLE}", patch, MERGE)
     assert "attempting to grant RBAC permissions not currently held" in str(caught.value)
 
 
-def test_the_controller_makes_nobody_an_admin(controller: Api, kube_namespace: str) -> None:
+def test_the_controller_makes_nobody_an_admin(controller: ApiClient, kube_namespace: str) -> None:
     binding = _binding(kube_namespace, "ClusterRole", "cluster-admin")
     with pytest.raises(ApiError) as caught:
         controller.create(f"{_rbac(kube_namespace)}/rolebindings", binding)
     assert caught.value.code == 403
 
 
-def test_the_controller_keeps_the_role(controller: Api, granted: str) -> None:
+def test_the_controller_keeps_the_role(controller: ApiClient, granted: str) -> None:
     path = f"{_rbac(granted)}/roles/{SIDECAR_ROLE}"
     rules = copy.deepcopy(SIDECAR_RULES)
     rules[1]["resourceNames"] = ["holdfast-r", "holdfast-t"]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from lab.errors import LabError
-from lab.links import exists
+from lab.wiring import exists
 
 pytestmark = pytest.mark.lab
 

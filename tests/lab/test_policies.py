@@ -23,7 +23,7 @@ from lab.errors import ApiError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from lab.api import Api
+    from lab.api_client import ApiClient
     from lab.world import World
 
 pytestmark = pytest.mark.lab
@@ -46,7 +46,7 @@ class Cast:
 
     namespace: str
     uids: dict[str, str]
-    apis: dict[str, Api]
+    apis: dict[str, ApiClient]
 
     @property
     def leases(self) -> str:
@@ -68,7 +68,7 @@ def _pod(name: str, **metadata: Any) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, **metadata}, "spec": spec}
 
 
-def _wide_role(api: Api, namespace: str) -> None:
+def _wide_role(api: ApiClient, namespace: str) -> None:
     rules = [
         {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["*"]},
         {"apiGroups": [""], "resources": ["pods", "pods/status"], "verbs": ["*"]},
@@ -113,7 +113,7 @@ def cast(quiet: World, kube_namespace: str) -> Iterator[Cast]:
         yield cast
 
 
-def _merge(api: Api, path: str, patch: dict[str, Any]) -> dict[str, Any]:
+def _merge(api: ApiClient, path: str, patch: dict[str, Any]) -> dict[str, Any]:
     return api.patch(path, patch, "application/merge-patch+json")
 
 

@@ -17,8 +17,8 @@ from contract.lease import decode_lease
 from contract.names import ELECTION_LEASE, GUARD_DEADLINE_S, SYSTEM_NAMESPACE, UNTAKEN_S
 from lab.errors import ApiError, LabError
 from lab.kernel_events import FenceEvent
-from lab.links import Links
-from lab.service import Service
+from lab.program import Program
+from lab.wiring import Links
 from tests.lab.steps import SOON_S, Steps, bare, is_ready, steps_in
 
 if TYPE_CHECKING:
@@ -335,11 +335,11 @@ def test_addresses_stay_while_no_controller_runs_and_what_was_missed_is_made_up_
 
 
 @pytest.fixture
-def second(steps: Steps) -> Iterator[Service]:
+def second(steps: Steps) -> Iterator[Program]:
     """Another replica of the controller, which stands by."""
     first = steps.world.controllers[0]
     argv = [*first.argv[: first.argv.index("--identity") + 1], "ctl-other"]
-    replica = Service("controller-other", argv, steps.world.logs / "controller-other.log", first.netns, first.env)
+    replica = Program("controller-other", argv, steps.world.logs / "controller-other.log", first.netns, first.env)
     leader(steps, "ctl-0")
     replica.start()
     yield replica

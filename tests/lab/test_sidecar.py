@@ -25,14 +25,14 @@ import pytest
 from contract import lease as contract_lease
 from contract.lease import LeaseView, decode_lease
 from contract.names import ASSIGNMENT, CONTROLLER_ACCOUNT, SIDECAR_ROLE, SYSTEM_NAMESPACE, lease_name
-from lab import links
-from lab.links import Links
+from lab import wiring
+from lab.wiring import Links
 from sidecar.kernel.frames import arp_reply, arp_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from lab.api import Api
+    from lab.api_client import ApiClient
     from lab.world import World
 
 pytestmark = pytest.mark.lab
@@ -180,7 +180,7 @@ class Stage:
 
     world: World
     namespace: str
-    controller: Api
+    controller: ApiClient
     ear: Ear
     pods: dict[str, Pod] = field(default_factory=dict)
 
@@ -274,7 +274,7 @@ def stage(quiet: World, kube_namespace: str, tmp_path: Path) -> Iterator[Stage]:
     controller = world.api.as_token(world.token(SYSTEM_NAMESPACE, CONTROLLER_ACCOUNT))
     made, plugged = ["sc-ear", "sc-a", "sc-b"], []
     for netns in made:
-        links.create(netns)
+        wiring.create(netns)
     plugged.append(_plug(world, "sc-ear", 1, "eth0", "10.201.9.99/16"))
     ear = Ear("sc-ear")
     stage = Stage(world, kube_namespace, controller, ear)
@@ -293,7 +293,7 @@ def stage(quiet: World, kube_namespace: str, tmp_path: Path) -> Iterator[Stage]:
     ear.close()
     controller.close()
     for netns in made:
-        links.delete(netns)
+        wiring.delete(netns)
 
 
 @pytest.fixture

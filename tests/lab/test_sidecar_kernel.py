@@ -23,8 +23,8 @@ import pytest
 from contract.assignment import AddressEntry, RouteEntry
 from contract.names import Handover
 from contract.report import Fence
-from lab import links
-from lab.links import Links
+from lab import wiring
+from lab.wiring import Links
 from sidecar.clock import StepAlarm, boottime, realtime_ns
 from sidecar.errors import FenceUnsupported, InterfaceMissing, KernelRefused
 from sidecar.journal import Journal
@@ -68,8 +68,8 @@ def inside(netns: str) -> Iterator[None]:
 @pytest.fixture
 def cable():
     """eth0 of the Pod, 10.9.0.1, and eth0 of its peer, 10.9.0.2, which reaches ADDRESS directly."""
-    links.create(POD)
-    links.create(PEER)
+    wiring.create(POD)
+    wiring.create(PEER)
     with Links(POD) as pod, Links(PEER) as peer:
         pod.veth("eth0", PEER, "eth0")
         pod.up("eth0")
@@ -78,8 +78,8 @@ def cable():
         peer.address("eth0", "10.9.0.2/24")
         peer.route(f"{ADDRESS}/32", "eth0")
         yield pod, peer
-    links.delete(POD)
-    links.delete(PEER)
+    wiring.delete(POD)
+    wiring.delete(PEER)
 
 
 @pytest.fixture

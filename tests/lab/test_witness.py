@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab import links, witness
+from lab import wiring, witness
 from lab.capture import CONTROL
 from lab.client import Client
-from lab.errors import ServiceError, WaitTimeout
+from lab.errors import ProgramError, WaitTimeout
 from lab.kernel_events import FenceEvent, SpaceGone
-from lab.links import Links
+from lab.wiring import Links
 from lab.witness import Witness
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Lan:
 
     def __init__(self, state: Path) -> None:
         self.switch = f"wsw-{next(_numbers)}"
-        links.create(self.switch)
+        wiring.create(self.switch)
         with Links(self.switch) as switch:
             switch.bridge("sw0")
         self.state = state
@@ -46,7 +46,7 @@ class Lan:
 
     def host(self, name: str | None = None) -> str:
         name = name or f"wh-{next(_numbers)}"
-        links.create(name)
+        wiring.create(name)
         witness.register(self.state / CONTROL, name)
         with Links(self.switch) as switch:
             switch.veth(f"p-{name}"[:15], name, "eth0")
@@ -61,13 +61,13 @@ class Lan:
         self.hosts.remove(name)
         with Links(self.switch) as switch:
             switch.remove(f"p-{name}"[:15])
-        links.delete(name)
+        wiring.delete(name)
 
     def close(self) -> None:
         self.witness.stop()
         for name in list(self.hosts):
             self.end(name)
-        links.delete(self.switch)
+        wiring.delete(self.switch)
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def test_a_namespace_that_ends_holds_nothing_and_its_successor_of_that_name_is_a
 def test_a_namespace_that_ends_with_its_address_is_gone(lan):
     one = lan.host()
     ip(one, "address", "add", f"{A}/32", "dev", "eth0")
-    links.delete(one)
+    wiring.delete(one)
     lan.hosts.remove(one)
     deadline = time.monotonic() + 5
     while not [e for e in lan.witness.events() if isinstance(e, SpaceGone) and e.netns == one]:
@@ -227,7 +227,7 @@ def test_waiting_in_vain_says_so(lan):
 
 
 def test_a_namespace_that_is_not_there_is_refused(lan):
-    with pytest.raises(ServiceError, match="No such file"):
+    with pytest.raises(ProgramError, match="No such file"):
         witness.register(lan.state / CONTROL, "nobody")
 
 

@@ -15,11 +15,11 @@ import time
 import psutil
 import pytest
 
-from lab import closed, links
+from lab import closed, wiring
 from lab.credentials import node_user
-from lab.errors import AlreadyRunning, ApiError, CommandError, LabError, ServiceError
-from lab.links import Links
-from lab.service import Service
+from lab.errors import AlreadyRunning, ApiError, CommandError, LabError, ProgramError
+from lab.program import Program
+from lab.wiring import Links
 from lab.world import World
 
 HOLDFAST = [sys.executable, "-m", "cli.main"]
@@ -189,7 +189,7 @@ def test_a_node_without_power_has_nothing_on_it_and_starts_its_pods_again(world,
     sidecar = psutil.Process(pod.sidecar_pid)
     node.power_off()
     assert not sidecar.is_running() or sidecar.status() == psutil.STATUS_ZOMBIE
-    assert not links.exists(pod.netns)
+    assert not wiring.exists(pod.netns)
     assert node.pods() == []
     node.power_on()
 
@@ -242,7 +242,7 @@ def test_a_node_can_be_cut_from_a_network_and_join_it_again(world):
 def test_a_second_world_in_one_closed_world_says_so(world, tmp_path):
     with pytest.raises(AlreadyRunning, match="holdfast lab run"), World(binaries=world.binaries, state=tmp_path):
         pass
-    assert links.exists("cp"), "the first one stays"
+    assert wiring.exists("cp"), "the first one stays"
 
 
 # Its end -------------------------------------------------------------------------------------------------------
@@ -330,20 +330,20 @@ def test_neither_root_nor_user_namespaces(outside):
 
 @pytest.mark.usefixtures("world")
 def test_a_component_that_ends_says_why(tmp_path):
-    service = Service("thing", ["sh", "-c", "echo no such thing >&2; exit 3"], tmp_path / "log", "cp")
-    service.start()
-    service.wait(DEADLINE_S)
-    with pytest.raises(ServiceError, match=r"(?s)thing ended with 3.*no such thing"):
-        service.check()
+    program = Program("thing", ["sh", "-c", "echo no such thing >&2; exit 3"], tmp_path / "log", "cp")
+    program.start()
+    program.wait(DEADLINE_S)
+    with pytest.raises(ProgramError, match=r"(?s)thing ended with 3.*no such thing"):
+        program.check()
 
 
 def test_a_taken_port_is_named(world, tmp_path):
     argv = [*world.control_plane.etcd.argv, f"--data-dir={tmp_path / 'etcd'}"]
-    service = Service("etcd", argv, tmp_path / "etcd.log", "cp")
-    service.start()
-    service.wait(DEADLINE_S)
-    with pytest.raises(ServiceError, match="Its port is taken"):
-        service.check()
+    program = Program("etcd", argv, tmp_path / "etcd.log", "cp")
+    program.start()
+    program.wait(DEADLINE_S)
+    with pytest.raises(ProgramError, match="Its port is taken"):
+        program.check()
 
 
 def test_the_api_server_is_killed_and_comes_back_with_all_it_knew(world, kube_namespace):

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lab.errors import ServiceError
+from lab.errors import ProgramError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +42,7 @@ def spawn(
 
 
 @dataclass(slots=True)
-class Service:
+class Program:
     """A program that can be started again after its end; the same name, arguments and log."""
 
     name: str
@@ -57,10 +57,10 @@ class Service:
         """Its process id.
 
         Raises:
-            ServiceError: it is not running.
+            ProgramError: it is not running.
         """
         if self._process is None or self._process.poll() is not None:
-            raise ServiceError(f"{self.name} is not running; its log: {self.log}\n{self.tail()}")
+            raise ProgramError(f"{self.name} is not running; its log: {self.log}\n{self.tail()}")
         return self._process.pid
 
     @property
@@ -103,20 +103,20 @@ class Service:
             Its exit code.
 
         Raises:
-            ServiceError: it goes on.
+            ProgramError: it goes on.
         """
         if self._process is None:
-            raise ServiceError(f"{self.name} was never started")
+            raise ProgramError(f"{self.name} was never started")
         try:
             return self._process.wait(timeout_s)
         except subprocess.TimeoutExpired as error:
-            raise ServiceError(f"{self.name} still runs after {timeout_s:g} s") from error
+            raise ProgramError(f"{self.name} still runs after {timeout_s:g} s") from error
 
     def check(self) -> None:
         """Refuse to go on when it has ended.
 
         Raises:
-            ServiceError: it has; shows the end of its log.
+            ProgramError: it has; shows the end of its log.
         """
         if self._process is None or (code := self._process.poll()) is None:
             return
@@ -124,7 +124,7 @@ class Service:
         advice = ""
         if "address already in use" in said:
             advice = "\nIts port is taken: another lab runs in this closed world; end it first"
-        raise ServiceError(f"{self.name} ended with {code}; its log: {self.log}\n{said}{advice}")
+        raise ProgramError(f"{self.name} ended with {code}; its log: {self.log}\n{said}{advice}")
 
     def tail(self, lines: int = 8) -> str:
         """The end of its log."""

@@ -1,7 +1,7 @@
 """A small synchronous client of the API server: requests, watches, and waiting for a state without polling.
 
 For the lab and its tests; neither the controller nor the sidecar uses it. It sends what it is told and
-retries nothing but a watch. One `Api` may be used by many threads.
+retries nothing but a watch. One `ApiClient` may be used by many threads.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _WATCH_ENDS_S = 300
 _UNREACHABLE = (OSError, http.client.HTTPException)
 
 
-class Api:
+class ApiClient:
     """One user's way to one API server."""
 
     def __init__(self, server: str, ca_file: Path, token: str) -> None:
@@ -49,12 +49,12 @@ class Api:
         self._token = token
         self._tls = ssl.create_default_context(cafile=str(ca_file))
         self._idle: list[http.client.HTTPSConnection] = []
-        self._others: list[Api] = []
+        self._others: list[ApiClient] = []
         self._closed = threading.Event()
 
-    def as_token(self, token: str) -> Api:
+    def as_token(self, token: str) -> ApiClient:
         """The same server as another user; closed with this one."""
-        other = Api(self._server, self.ca_file, token)
+        other = ApiClient(self._server, self.ca_file, token)
         self._others.append(other)
         return other
 
