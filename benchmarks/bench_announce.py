@@ -30,12 +30,12 @@ from common import (
 from contract import lease as writes
 from contract.assignment import AddressEntry, Assignment, RouteEntry, encode_assignment
 from contract.names import ASSIGNMENT, CONTROLLER_ACCOUNT, SYSTEM_NAMESPACE, Handover, lease_name
-from lab.ledger import Ledger
+from lab.witness.ledger import Ledger
 
 if TYPE_CHECKING:
     from contract.lease import LeaseView
     from lab.api_client import ApiClient
-    from lab.world import World
+    from lab.world.world import World
 
 ROUNDS = int(sys.argv[1]) if len(sys.argv) > 1 else 200
 LEASE = lease_name("r")

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from common import ADDRESS, LEASES, NAMESPACE, LeaseWatch, figures, heading, percentile, pod, start_pods, world
 
-from lab.ledger import PODS, ROUTES, Ledger, names_lease
+from lab.witness.ledger import PODS, ROUTES, Ledger, names_lease
 
 if TYPE_CHECKING:
-    from lab.world import World
+    from lab.world.world import World
 
 ROUNDS = int(sys.argv[1]) if len(sys.argv) > 1 else 200
 LEASE, ROUTE = f"{NAMESPACE}/holdfast-r", f"{NAMESPACE}/r"

@@ -28,7 +28,7 @@ from common import (
 from contract import lease as writes
 from contract.assignment import AddressEntry, Assignment, RouteEntry, encode_assignment
 from contract.names import ASSIGNMENT, CONTROLLER_ACCOUNT, SYSTEM_NAMESPACE, Handover, lease_name
-from lab.ledger import Ledger
+from lab.witness.ledger import Ledger
 
 PODS = int(sys.argv[1]) if len(sys.argv) > 1 else 10
 _TICK = os.sysconf("SC_CLK_TCK")

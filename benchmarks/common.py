@@ -18,9 +18,9 @@ from contract.lease import LeaseView, decode_lease
 from lab import closed, wiring
 from lab.api_client import is_ready
 from lab.binaries import find
-from lab.ledger import PODS, Ledger
 from lab.wiring import Links
-from lab.world import World
+from lab.witness.ledger import PODS, Ledger
+from lab.world.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -25,20 +25,20 @@ from typing import TYPE_CHECKING, Final
 import psutil
 from common import heading, world
 
-from lab import judge, wiring
-from lab.capture import CONTROL
-from lab.faults import named
-from lab.ledger import Ledger
-from lab.networks import SWITCH
+from lab import wiring
+from lab.chaos.faults import named
+from lab.chaos.scene import NETWORK, Scene
 from lab.program import Program
-from lab.scene import NETWORK, Scene
 from lab.wiring import Links
-from lab.witness import register
+from lab.witness import judge, register
+from lab.witness.capture import CONTROL
+from lab.witness.ledger import Ledger
+from lab.world.networks import SWITCH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from lab.world import World
+    from lab.world.world import World
 
 VIRTUAL: Final = "192.0.2.200"
 STOPPED_S: Final = 6.0

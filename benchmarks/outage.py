@@ -10,8 +10,8 @@ import time
 
 from common import heading, world
 
-from lab.ledger import Ledger
-from lab.scene import Scene
+from lab.chaos.scene import Scene
+from lab.witness.ledger import Ledger
 
 AWAY_S = float(sys.argv[1]) if len(sys.argv) > 1 else 300.0
 LEASE_S = 10

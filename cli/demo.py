@@ -22,8 +22,8 @@ from lab.api_client import is_ready
 from lab.binaries import find
 from lab.cli import prepare
 from lab.errors import LabError
-from lab.ledger import PODS, Ledger, assignment
-from lab.world import World
+from lab.witness.ledger import PODS, Ledger, assignment
+from lab.world.world import World
 
 _DEPLOYMENT = "/apis/apps/v1/namespaces/proxy-deploy-ns/deployments/proxy-deploy"
 EXIT_BROKEN = 1

@@ -1,6 +1,6 @@
 """One run of the demo: what can be asked of its world, what can be done to it, and how an event is measured.
 
-Evidence is what the API server, the kernels and the switch say (`lab.ledger`, `lab.witness`), not our own logs.
+Evidence is what the API server, the kernels and the switch say (`lab.witness.ledger`, `lab.witness`), not our own logs.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 from cli.outcome import Outcome
 from lab.api_client import is_ready
 from lab.errors import LabError
-from lab.ledger import PODS, ROUTES, Evidence, Ledger, stages
+from lab.witness.ledger import PODS, ROUTES, Evidence, Ledger, stages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cli.view import View
     from contract.lease import LeaseView
-    from lab.pods import PodHandle
-    from lab.world import World
+    from lab.world.pods import PodHandle
+    from lab.world.world import World
 
 SEED = Path(__file__).resolve().parent.parent / "examples" / "seed"
 ADDRESS = "34.123.10.1"

@@ -15,7 +15,7 @@ from lab import closed
 from lab.binaries import Binaries, find
 
 if TYPE_CHECKING:
-    from lab.world import World
+    from lab.world.world import World
 
 _PASS_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 _END = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
@@ -57,7 +57,7 @@ def up(name: str, nodes: int, controllers: int, networks: tuple[str, ...]) -> No
     if not closed.is_closed():
         prepare()
         closed.enter([sys.executable, "-m", "cli.main", *sys.argv[1:]], name)
-    from lab.world import World  # noqa: PLC0415 - of this module's commands only this one needs it
+    from lab.world.world import World  # noqa: PLC0415 - of this module's commands only this one needs it
 
     everything = ("default", *networks)
     state = closed.RUN / "lab"

@@ -1,7 +1,8 @@
 """Which decisions an object can touch, so that an event costs what it concerns and no more. Pure.
 
 Asked before and after a change of the snapshot; the union of both answers is what must be decided again. Too much is
-harmless and slow, too little is a bug: tests/unit/test_decide_properties.py compares with deciding everything.
+harmless and slow, too little is a bug: tests/unit/controller/choice/test_decide_properties.py compares with deciding
+everything.
 """
 
 from __future__ import annotations

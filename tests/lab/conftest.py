@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.binaries import Binaries, find
-from lab.world import World
+from lab.world.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING, Any
 from contract.errors import ContractError
 from contract.names import INTERFACES
 from contract.report import AddressState, decode_report
-from lab.kernel_events import AddressEvent, FenceEvent, SpaceGone
-from lab.ledger import LEASES, PODS, ROUTES, Ledger, names_lease
+from lab.witness.kernel_events import AddressEvent, FenceEvent, SpaceGone
+from lab.witness.ledger import LEASES, PODS, ROUTES, Ledger, names_lease
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from contract.lease import LeaseView
     from lab.api_client import ApiClient
-    from lab.pods import PodHandle
-    from lab.world import World
+    from lab.world.pods import PodHandle
+    from lab.world.world import World
 
 SOON_S = 30.0
 """Every deadline that is not itself what a test is about: a machine of two cores may be busy."""

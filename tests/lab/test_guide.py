@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from contract.names import INTERFACES
-from lab.ledger import LEASES, PODS
+from lab.witness.ledger import LEASES, PODS
 from tests.lab.steps import SOON_S, Steps, is_ready, ledger_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lab.world import World
+    from lab.world.world import World
 
 pytestmark = pytest.mark.lab
 

@@ -16,16 +16,16 @@ import pytest
 from contract.lease import decode_lease
 from contract.names import ELECTION_LEASE, GUARD_DEADLINE_S, SYSTEM_NAMESPACE, UNTAKEN_S
 from lab.errors import ApiError, LabError
-from lab.kernel_events import FenceEvent
 from lab.program import Program
 from lab.wiring import Links
+from lab.witness.kernel_events import FenceEvent
 from tests.lab.steps import SOON_S, Steps, bare, is_ready, steps_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lab.pods import PodHandle
-    from lab.world import World
+    from lab.world.pods import PodHandle
+    from lab.world.world import World
 
 pytestmark = pytest.mark.lab
 

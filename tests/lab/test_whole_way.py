@@ -11,15 +11,15 @@ import pytest
 
 from contract.names import INTERFACES
 from contract.report import decode_report
-from lab.kernel_events import FenceEvent
-from lab.ledger import LEASES, PODS
+from lab.witness.kernel_events import FenceEvent
+from lab.witness.ledger import LEASES, PODS
 from tests.lab import steps as lib
 from tests.lab.steps import FAST, SOON_S, Steps, bare, is_ready, neighbour, steps_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lab.world import World
+    from lab.world.world import World
 
 pytestmark = pytest.mark.lab
 

@@ -1,0 +1,368 @@
+"""One route, two Pods on two nodes, and a client that pings: what faults are tried on, and how they are judged.
+
+    with Scene(world, Ledger(world.api), number=1, lease_s=2) as scene:
+        trial = scene.trial(fault)
+
+Judged are kernels and wire alone (`lab.witness`, `lab.witness.judge`, the client's own answers and neighbour table).
+Leases are read to know when all is settled again, which a trial waits for, and who is to be struck.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import json
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from lab.api_client import is_ready
+from lab.chaos.proxy import Proxy
+from lab.errors import LabError, WaitTimeout
+from lab.wiring import Links
+from lab.witness import judge
+from lab.witness.ledger import LEASES, PODS, Ledger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from contract.lease import LeaseView
+    from lab.chaos.faults import Fault
+    from lab.witness.client import Gap, Probe
+    from lab.witness.frames import Frame
+    from lab.witness.judge import Overlap, Tenure
+    from lab.witness.kernel_events import KernelEvent
+    from lab.world.pods import PodHandle
+    from lab.world.world import World
+
+NETWORK: Final = "blue-network"
+INTERFACE: Final = "eth1"
+READY_S: Final = 60.0
+SETTLED_S: Final = 40.0
+_LOOK_EVERY_S: Final = 0.02
+_ANNOUNCED: Final = '"state":"announced"'
+_INTERFACES = json.dumps(
+    [{"interfaceName": "eth0", "network": "default"}, {"interfaceName": INTERFACE, "network": NETWORK}]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What one fault did.
+
+    Attributes:
+        struck_s: when the fault began; `healed_s`: when it was healed; `settled_s`: when all was as before it.
+        vacant_s: the longest time that the address was on nobody, by the kernels.
+        gap_s: the longest time for which the client got no answer, with what it overslept meanwhile.
+        overlaps: times at which two had it; `false`: frames of one that had it no more.
+        neighbour: whether the client's neighbour table named the holder in the end.
+        tenures: who had it and when; `gaps`: of the client; `frames`: that claimed it on the switch.
+        versions: (when, holder's name, owner's name) of each version of the Lease.
+        trouble: why it was never settled again, or ``""``.
+    """
+
+    fault: str
+    lease_s: int
+    struck_s: float
+    healed_s: float
+    settled_s: float
+    vacant_s: float
+    gap_s: float
+    overlaps: tuple[Overlap, ...]
+    false: tuple[Frame, ...]
+    neighbour: bool
+    tenures: tuple[Tenure, ...]
+    gaps: tuple[Gap, ...]
+    frames: tuple[Frame, ...]
+    versions: tuple[tuple[float, str, str], ...]
+    trouble: str
+
+    @property
+    def lasted_s(self) -> float:
+        """How long the fault lasted."""
+        return self.healed_s - self.struck_s
+
+
+class Scene:
+    """See the module's docstring."""
+
+    def __init__(self, world: World, ledger: Ledger, *, number: int, lease_s: int) -> None:
+        """Nothing is made before it is entered; the number tells its names and its address from other scenes'."""
+        self.world = world
+        self.ledger = ledger
+        self.lease_s = lease_s
+        self.namespace = f"faults-{number}"
+        self.address = f"192.0.2.{number}"
+        self._undo = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        """Make it; the address is on the newer of both Pods when this returns.
+
+        Raises:
+            LabError: that did not come about.
+        """
+        self.world.create_namespace(self.namespace)
+        self._undo.callback(self.world.api.delete, f"/api/v1/namespaces/{self.namespace}")
+        self.world.apply(self._manifest())
+        self._start_pod("older", "node-1")
+        self._start_pod("newer", "node-2")
+        self._wait_ready()
+        with self.world.client(NETWORK).watch(self.address):
+            self.settle(READY_S)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._undo.close()
+
+    # what there is ---------------------------------------------------------------------------------------------
+
+    @property
+    def lease(self) -> LeaseView | None:
+        """The newest version of the route's Lease."""
+        return self.ledger.lease(f"{self.namespace}/holdfast-r")
+
+    @property
+    def pods(self) -> list[PodHandle]:
+        """Both Pods, the older first, where they run."""
+        found = {pod.name: pod for pod in self.world.pods(self.namespace)}
+        return [found[name] for name in ("older", "newer") if name in found]
+
+    @property
+    def holder(self) -> PodHandle:
+        """The Pod that holds.
+
+        Raises:
+            LabError: none does.
+        """
+        lease = self.lease
+        for pod in self.pods:
+            if lease is not None and lease.holder == pod.uid:
+                return pod
+        raise LabError(f"{self.namespace}: nobody that runs holds the route now")
+
+    @property
+    def other(self) -> PodHandle:
+        """The Pod that does not hold.
+
+        Raises:
+            LabError: there is none.
+        """
+        lease = self.lease
+        for pod in self.pods:
+            if lease is None or lease.holder != pod.uid:
+                return pod
+        raise LabError(f"{self.namespace}: no other Pod runs now")
+
+    def proxied(self) -> contextlib.AbstractContextManager[Proxy]:
+        """A proxy in front of the API server (`lab.chaos.proxy`)."""
+        return Proxy(self.world.state / "proxy")
+
+    # what can be done ------------------------------------------------------------------------------------------
+
+    def choose(self, name: str, *, eligible: bool) -> None:
+        """Let the route select a Pod, or no longer."""
+        self.world.api.patch(self._pod_path(name), {"metadata": {"labels": {"app": "r" if eligible else "no"}}})
+
+    def wait_owner(self, uid: str) -> None:
+        """Wait until the controller wants a Pod to hold."""
+
+        def named() -> bool:
+            lease = self.lease
+            return lease is not None and lease.owner == uid
+
+        self.ledger.wait(f"{self.namespace}: {uid} is to hold", named, READY_S)
+
+    def wait_holder(self, uid: str) -> None:
+        """Wait until a Pod holds and has said that its address is announced."""
+
+        def holds() -> bool:
+            lease = self.lease
+            return lease is not None and lease.holder == uid and _ANNOUNCED in lease.observed
+
+        self.ledger.wait(f"{self.namespace}: {uid} holds", holds, READY_S)
+
+    def trial(self, fault: Fault) -> Trial:
+        """Strike, wait, heal, wait until all is settled; and say what was seen."""
+        with contextlib.ExitStack() as around:
+            proxy = around.enter_context(self.proxied()) if fault.proxied else None
+            if proxy is not None:
+                self._renewed(3)  # what was cut by the proxy's coming is there again
+
+            def strike() -> None:
+                heal = fault.strike(self, proxy)
+                try:
+                    time.sleep(fault.lasts_s(self.lease_s))  # the fault's own duration; nothing is waited for
+                finally:
+                    heal()
+
+            return self.watched(fault.name, strike, SETTLED_S)
+
+    def watched(self, name: str, strike: Callable[[], None], settled_s: float) -> Trial:
+        """Let something be done to a settled scene, wait until it is settled again, and say what was seen."""
+        with self.world.client(NETWORK).watch(self.address) as probe:
+            self.settle(READY_S)
+            struck_s = time.time()
+            strike()
+            self.world.control_plane.wait_ready().close()
+            healed_s = time.time()
+            trouble = ""
+            try:
+                self.settle(settled_s)
+            except LabError as error:
+                trouble = str(error)
+            return self._judged(name, struck_s, healed_s, probe, trouble)
+
+    def settle(self, timeout_s: float) -> None:
+        """Wait until the newer Pod has the address, as Lease, kernels and the client's neighbour table say.
+
+        Raises:
+            LabError: it does not come about; says what is amiss.
+        """
+        deadline = time.monotonic() + timeout_s
+        with contextlib.suppress(WaitTimeout):
+            self.ledger.wait("the Lease", lambda: not self._lease_amiss(), timeout_s)
+        # a kernel's state and a host's neighbour table have no event that could be waited for here
+        while (amiss := self._amiss()) and time.monotonic() < deadline:
+            time.sleep(_LOOK_EVERY_S)
+        if amiss:
+            raise WaitTimeout(f"{self.namespace}: waited {timeout_s:g} s in vain: {amiss}")
+
+    def _renewed(self, times: int) -> None:
+        seen: set[str] = set()
+
+        def often_enough() -> bool:
+            lease = self.lease
+            seen.add(lease.renew_time if lease else "")
+            return len(seen) > times
+
+        self.ledger.wait(f"{self.namespace}: the holder renews", often_enough, READY_S)
+
+    def _lease_amiss(self) -> str:
+        """What of the route's Lease is not as it is when all is well, or ``""``."""
+        lease = self.lease
+        if lease is None:
+            return "there is no Lease"
+        names = {pod["metadata"]["uid"]: pod["metadata"]["name"] for pod in self.ledger.all(PODS, self.namespace)}
+        for what, uid in (("held by", lease.holder), ("owned by", lease.owner)):
+            if names.get(uid) != "newer":
+                return f"the Lease is {what} {names.get(uid) or uid or 'nobody'}, not by newer"
+        if lease.lost:
+            return f"{' and '.join(names.get(uid, uid) for uid in lease.lost)} still counts as lost"
+        return "" if _ANNOUNCED in lease.observed else f"newer has not announced its address: {lease.observed}"
+
+    def _amiss(self) -> str:
+        if amiss := self._lease_amiss():
+            return amiss
+        for pod in self.pods:
+            has = f"{self.address}/32" in pod.addresses(INTERFACE)
+            if has != (pod.name == "newer"):
+                return f"{pod.name} {'has' if has else 'has not'} {self.address}"
+        return "" if self._neighbour_right() else "the client's neighbour table does not name the newer Pod"
+
+    def _neighbour_right(self) -> bool:
+        with Links(f"client-{NETWORK}") as client:
+            known = client.neighbour(self.address)
+        return any(pod.name == "newer" and _mac(pod) == known for pod in self.pods)
+
+    # what was seen ---------------------------------------------------------------------------------------------
+
+    def _judged(self, fault: str, struck_s: float, healed_s: float, probe: Probe, trouble: str) -> Trial:
+        neighbour = self._neighbour_right()
+        gaps = tuple(gap for gap in probe.stop() if gap.start_s + gap.most_s >= struck_s)
+        settled_s = time.time()
+        witness = self.world.witness
+        events: list[KernelEvent] = witness.events()
+        tenures = judge.tenures(events, self.address, until_s=settled_s)
+        vacant = judge.vacancies(tenures, struck_s, settled_s)
+        frames = [each for each in witness.frames(struck_s) if each.sender_ip == self.address]
+        return Trial(
+            fault=fault,
+            lease_s=self.lease_s,
+            struck_s=struck_s,
+            healed_s=healed_s,
+            settled_s=settled_s,
+            vacant_s=max((end_s - start_s for start_s, end_s in vacant), default=0.0),
+            gap_s=max((gap.most_s for gap in gaps), default=0.0),
+            overlaps=tuple(each for each in witness.two_holders(struck_s) if each.address == self.address),
+            false=tuple(each for each in witness.false_speakers(struck_s) if each.sender_ip == self.address),
+            neighbour=neighbour,
+            tenures=tuple(each for each in tenures if each.end_s is None or each.end_s >= struck_s),
+            gaps=gaps,
+            frames=tuple(each for each in frames if each.kind != "echo-reply"),
+            versions=tuple(self._versions(struck_s)),
+            trouble=trouble,
+        )
+
+    def _versions(self, since_s: float) -> list[tuple[float, str, str]]:
+        names = {pod["metadata"]["uid"]: pod["metadata"]["name"] for pod in self.ledger.all(PODS, self.namespace)}
+        found: list[tuple[float, str, str]] = []
+        for seen in self.ledger.since(since_s):
+            if seen.kind != LEASES or seen.name != f"{self.namespace}/holdfast-r":
+                continue
+            holder = str(seen.body["spec"].get("holderIdentity") or "")
+            owner = str(seen.body["metadata"].get("annotations", {}).get("holdfast.dev/owner", ""))
+            version = names.get(holder, ""), names.get(owner, "")
+            if not found or found[-1][1:] != version:
+                found.append((seen.at_s, *version))
+        return found
+
+    # making it -------------------------------------------------------------------------------------------------
+
+    def _pod_path(self, name: str = "") -> str:
+        return f"/api/v1/namespaces/{self.namespace}/pods{'/' + name if name else ''}"
+
+    def _start_pod(self, name: str, node: str) -> None:
+        meta: dict[str, Any] = {"name": name, "labels": {"app": "r"}}
+        meta["annotations"] = {"networking.gke.io/interfaces": _INTERFACES}
+        spec = {"nodeName": node, "terminationGracePeriodSeconds": 1, "containers": [{"name": "app", "image": "app"}]}
+        _after(self._newest())
+        self.world.api.create(self._pod_path(), {"metadata": meta, "spec": spec})
+
+    def _newest(self) -> str:
+        pods = self.world.api.list(self._pod_path())
+        return max((str(pod["metadata"]["creationTimestamp"]) for pod in pods), default="")
+
+    def _wait_ready(self) -> None:
+        def all_ready(pods: list[dict[str, Any]]) -> bool:
+            return len(pods) == 2 and all(map(is_ready, pods))
+
+        self.world.api.wait(self._pod_path(), all_ready, READY_S, "both Pods to be Ready")
+
+    def _manifest(self) -> str:
+        return _MANIFEST.format(namespace=self.namespace, address=self.address, lease=self.lease_s)
+
+
+def _after(created: str) -> None:
+    """Wait for the second after a Pod's creation: creation has whole seconds, and the newest is to be strictly so."""
+    if created:
+        time.sleep(max(0.0, dt.datetime.fromisoformat(created).timestamp() + 1 - time.time()))
+
+
+def _mac(pod: PodHandle) -> str:
+    with Links(pod.netns) as links:
+        return links.mac(INTERFACE)
+
+
+_MANIFEST = """
+apiVersion: networking.gke.io/v1
+kind: Network
+metadata: {{name: blue-network}}
+spec: {{type: L2}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {{name: g, namespace: {namespace}}}
+spec:
+  gatewayClassName: gke-persistent-regional-internal-managed
+  listeners: [{{name: l, port: 443, protocol: none, allowedRoutes: {{namespaces: {{from: Same}}}}}}]
+  addresses: [{{type: gke.networking.io/cidr, value: {address}/32}}]
+---
+apiVersion: networking.gke.io/v1
+kind: GKEIPRoute
+metadata: {{name: r, namespace: {namespace}, annotations: {{holdfast.dev/lease-seconds: "{lease}"}}}}
+spec:
+  parentRefs: [{{name: g}}]
+  addresses: [{{type: gke.networking.io/cidr, value: {address}/32}}]
+  network: blue-network
+  podSelector: {{matchLabels: {{app: r}}}}
+"""

@@ -1,0 +1,1 @@
+"""A real control plane, nodes and Pods in network namespaces, and what they are made of."""
