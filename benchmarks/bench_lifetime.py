@@ -16,23 +16,23 @@ import sys
 import time
 
 from common import cable, heading, inside, percentile
+from pyroute2.netlink.rtnl import RTM_DELADDR, RTMGRP_IPV4_IFADDR
+from pyroute2.netlink.rtnl.marshal import MarshalRtnl
 
 from sidecar.clock import boottime
 from sidecar.kernel.addresses import Addresses, lifetime_s
-from sidecar.kernel.netlink import attributes, messages
 
 ROUNDS = int(sys.argv[1]) if len(sys.argv) > 1 else 600
 APART_S = 0.02
 LEFT_S = (1.2, 6.0)
-_RTMGRP_IPV4_IFADDR, _DELADDR, _IFA_LOCAL = 0x10, 21, 2
-_HEADER_BYTES = 8
+_marshal = MarshalRtnl()
 
 
 def listener() -> socket.socket:
     """A socket that is told of addresses that go."""
     made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
-    made.bind((0, _RTMGRP_IPV4_IFADDR))
+    made.bind((0, RTMGRP_IPV4_IFADDR))
     return made
 
 
@@ -44,9 +44,9 @@ def gone(told: socket.socket, pause_s: float) -> dict[str, float]:
         if not select.select([told], [], [], left_s)[0]:
             break
         data, at_s = told.recv(1 << 16), boottime()
-        for kind, _, body in messages(data):
-            if kind == _DELADDR:
-                found[socket.inet_ntoa(attributes(body[_HEADER_BYTES:])[_IFA_LOCAL])] = at_s
+        for message in _marshal.parse(data):
+            if message["header"]["type"] == RTM_DELADDR:
+                found[message.get_attr("IFA_LOCAL")] = at_s
     return found
 
 

@@ -1,6 +1,6 @@
 """`python -m lab.chaos.redirect add|remove LINK IP PORT TO`: what comes in by LINK for IP:PORT goes to TO here.
 
-One nftables rule (ip, nat, prerouting) by the sidecar's own netlink messages, so that the lab needs no `nft` on the
+One nftables rule (ip, nat, prerouting) by the sidecar's nftables messages, so that the lab needs no `nft` on the
 machine. The table is ``lab-redirect``; `remove` takes it away, whatever is in it.
 """
 
@@ -11,18 +11,16 @@ import struct
 import sys
 from typing import Final
 
-from sidecar.kernel.netlink import ACK, CREATE, REQUEST, Message, NetlinkSocket, attribute, nested, number, text
+from sidecar.kernel import nftables
+from sidecar.kernel.netlink import NetlinkSocket
+from sidecar.kernel.nftables import NETWORK_HEADER, NFPROTO_IPV4, TRANSPORT_HEADER, Cmp, Meta, Nftables, transaction
 
 TABLE: Final = "lab-redirect"
-_CHAIN: Final = "in"
+_NFT: Final = Nftables(TABLE, NFPROTO_IPV4)
 _NETLINK_NETFILTER: Final = 12
-_NFTABLES: Final = 10 << 8
-_NEWTABLE, _DELTABLE, _NEWCHAIN, _NEWRULE = (_NFTABLES | number_ for number_ in (0, 2, 3, 6))
-_BATCH_BEGIN, _BATCH_END, _APPEND = 0x10, 0x11, 0x800
-_IPV4: Final = 2
+_CHAIN: Final = "in"
 _PREROUTING, _BEFORE_FILTERS = 0, -100
-_NETWORK, _TRANSPORT = 1, 2
-_INPUT_NAME, _NAME_BYTES = 6, 16
+_NAME_BYTES: Final = 16
 
 
 def add(link: str, address: str, port: int, to: int) -> None:
@@ -31,22 +29,15 @@ def add(link: str, address: str, port: int, to: int) -> None:
     Raises:
         KernelRefused: this kernel has no nat, or a capability is missing.
     """
-    hook = nested(4, number(1, _PREROUTING), attribute(2, struct.pack("!i", _BEFORE_FILTERS)))
-    chain = text(1, TABLE) + text(3, _CHAIN) + hook + text(7, "nat")
-    expressions = (
-        *(_expression("meta", number(1, 1), number(2, _INPUT_NAME)), _equal(link.encode().ljust(_NAME_BYTES, b"\0"))),
-        *(_payload(_NETWORK, 9, 1), _equal(bytes([socket.IPPROTO_TCP]))),
-        *(_payload(_NETWORK, 16, 4), _equal(socket.inet_aton(address))),
-        *(_payload(_TRANSPORT, 2, 2), _equal(struct.pack("!H", port))),
-        _expression("immediate", number(1, 1), nested(2, attribute(1, struct.pack("!H", to)))),
-        _expression("redir", number(1, 1)),
-    )
-    rule = text(1, TABLE) + text(2, _CHAIN) + nested(4, *expressions)
-    _commit(
-        _message(_NEWTABLE, CREATE, text(1, TABLE)),
-        _message(_NEWCHAIN, CREATE, chain),
-        _message(_NEWRULE, CREATE | _APPEND, rule),
-    )
+    rule = [
+        *(nftables.meta(Meta.NFT_META_IIFNAME), _equal(link.encode().ljust(_NAME_BYTES, b"\0"))),
+        *(nftables.payload(NETWORK_HEADER, 9, 1), _equal(bytes([socket.IPPROTO_TCP]))),
+        *(nftables.payload(NETWORK_HEADER, 16, 4), _equal(socket.inet_aton(address))),
+        *(nftables.payload(TRANSPORT_HEADER, 2, 2), _equal(struct.pack("!H", port))),
+        *(nftables.load(struct.pack("!H", to)), nftables.redirect()),
+    ]
+    chain = _NFT.new_base_chain(_CHAIN, "nat", _PREROUTING, _BEFORE_FILTERS)
+    _commit(_NFT.new_table(), chain, _NFT.new_rule(_CHAIN, rule))
 
 
 def remove() -> None:
@@ -55,32 +46,19 @@ def remove() -> None:
     Raises:
         KernelRefused: it is not there.
     """
-    _commit(_message(_DELTABLE, 0, text(1, TABLE)))
+    _commit(_NFT.delete_table())
 
 
-def _commit(*batch: Message) -> None:
-    begin = Message(_BATCH_BEGIN, REQUEST, struct.pack("!BBH", socket.AF_UNSPEC, 0, _NFTABLES >> 8))
+def _commit(*changes: bytes) -> None:
     kernel = NetlinkSocket(_NETLINK_NETFILTER)
     try:
-        kernel.transact([begin, *batch, Message(_BATCH_END, REQUEST, begin.body)], "redirection of a port")
+        kernel.transact(transaction(changes), "redirection of a port")
     finally:
         kernel.close()
 
 
-def _message(kind: int, flags: int, body: bytes) -> Message:
-    return Message(kind, REQUEST | ACK | flags, struct.pack("!BBH", _IPV4, 0, 0) + body)
-
-
-def _expression(name: str, *parameters: bytes) -> bytes:
-    return nested(1, text(1, name), nested(2, *parameters))
-
-
-def _payload(base: int, offset: int, length: int) -> bytes:
-    return _expression("payload", number(1, 1), number(2, base), number(3, offset), number(4, length))
-
-
-def _equal(value: bytes) -> bytes:
-    return _expression("cmp", number(1, 1), number(2, 0), nested(3, attribute(1, value)))
+def _equal(value: bytes) -> dict[str, object]:
+    return nftables.compare(Cmp.NFT_CMP_EQ, value)
 
 
 if __name__ == "__main__":

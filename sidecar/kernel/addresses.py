@@ -1,48 +1,49 @@
 """Addresses on interfaces, and what interfaces there are, by rtnetlink.
 
 Every address put here carries our mark (`IFA_PROTO`, kernel 5.18) and a finite lifetime; nothing without the mark is
-ever changed or removed. Not here: the fence, `arp_announce` and the monitor, which need no library.
+ever changed or removed. Not here: the fence, `arp_announce` and the monitor.
 """
 
 from __future__ import annotations
 
 import errno
+import functools
 import math
 import socket
 import struct
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
+
+from pyroute2.netlink import NETLINK_ROUTE, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, nlmsg
+from pyroute2.netlink.rtnl import (
+    RTM_DELADDR,
+    RTM_DELLINK,
+    RTM_GETADDR,
+    RTM_GETLINK,
+    RTM_GETROUTE,
+    RTM_NEWADDR,
+    RTM_NEWLINK,
+    rt_type,
+)
+from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_NOPREFIXROUTE, ifaddrmsg
+from pyroute2.netlink.rtnl.ifinfmsg import IFF_LOOPBACK, IFF_RUNNING, IFF_UP, ifinfbase
+from pyroute2.netlink.rtnl.marshal import MarshalRtnl
+from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from sidecar.errors import InterfaceMissing, KernelRefused
-from sidecar.kernel.netlink import (
-    ACK,
-    CREATE,
-    EXCLUSIVE,
-    REPLACE,
-    REQUEST,
-    Message,
-    NetlinkSocket,
-    attribute,
-    attributes,
-)
+from sidecar.kernel.netlink import NetlinkSocket, answered, encode
 
 MARK: Final = 0x68
 """IFA_PROTO of our addresses: 'h'; the kernel itself uses 1 to 3, 0 is unspecified."""
 PRIMARY: Final = "eth0"
 """containerd and CRI-O give the Pod's first interface this name; used where there is no default route."""
 
-_NO_PREFIX_ROUTE: Final = 0x200
 _ROUNDING_S: Final = 0.05
-_LOOPBACK: Final = 0x8
-_UP_AND_RUNNING: Final = 0x41
-
-_GETLINK, _NEWADDR, _DELADDR, _GETADDR, _GETROUTE = 18, 20, 21, 22, 26
-_LINK_HEADER = struct.Struct("=BxHiII")
-_ADDRESS_HEADER = struct.Struct("=BBBBi")
-_ROUTE_HEADER = struct.Struct("=BBBBBBBBI")
-_IFLA_ADDRESS, _IFLA_IFNAME = 1, 3
-_IFA_ADDRESS, _IFA_LOCAL, _IFA_CACHEINFO, _IFA_FLAGS, _IFA_PROTO = 1, 2, 6, 8, 11
-_RTA_OIF, _RTA_PRIORITY, _MAIN_TABLE, _UNICAST = 4, 6, 254, 1
+_MAIN_TABLE: Final = 254
+_MAC_BYTES: Final = 6
+_LIFETIME_HERE: Final = 0xF1F2F3F4
+_KEPT: Final = 256
+"""So many addresses' messages are kept encoded, more than a Pod has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class Link:
     index: int
     name: str
     mac: bytes
+    """Empty where the interface has none, as a tunnel."""
     up: bool
     loopback: bool
 
@@ -67,11 +69,26 @@ def lifetime_s(left_s: float, *, only_fence: bool) -> int:
     return max(1, math.ceil(left_s))
 
 
+class LinkMessage(ifinfbase, nlmsg):  # type: ignore[misc] # the library is not typed
+    """What is read of an interface; its hardware address as it is, of which the library takes six bytes always.
+
+    Not a subclass of `ifinfmsg`: once that one was used, its subclasses would have its attributes.
+    """
+
+    nla_map = ((1, "IFLA_ADDRESS", "cdata"), (3, "IFLA_IFNAME", "asciiz"))
+
+
+class RouteMarshal(MarshalRtnl):  # type: ignore[misc]
+    """Reads what the kernel says of interfaces, addresses and routes."""
+
+    msg_map: Final = {**MarshalRtnl.msg_map, RTM_NEWLINK: LinkMessage, RTM_DELLINK: LinkMessage}
+
+
 class Addresses:
     """The addresses of this network namespace. The kernel answers at once, so nothing here really waits."""
 
     def __init__(self) -> None:
-        self._netlink = NetlinkSocket(socket.NETLINK_ROUTE)
+        self._netlink = NetlinkSocket(NETLINK_ROUTE, RouteMarshal())
 
     def close(self) -> None:
         """Close the socket; addresses stay until their lifetime is over."""
@@ -79,7 +96,7 @@ class Addresses:
 
     async def links(self) -> dict[str, Link]:
         """Read all interfaces, by name."""
-        found = self._netlink.dump(_GETLINK, _LINK_HEADER.pack(socket.AF_UNSPEC, 0, 0, 0, 0), "list of interfaces")
+        found = self._netlink.dump(LinkMessage(), RTM_GETLINK, "list of interfaces")
         return {link.name: link for link in map(_link, found)}
 
     async def default_interface(self) -> str:
@@ -89,8 +106,7 @@ class Addresses:
             InterfaceMissing: there is neither.
         """
         links = {link.index: link.name for link in (await self.links()).values()}
-        wanted = _ROUTE_HEADER.pack(socket.AF_INET, *(0,) * 8)
-        found = map(_default_route, self._netlink.dump(_GETROUTE, wanted, "list of routes"))
+        found = map(_default_route, self._netlink.dump(_of_ipv4(rtmsg()), RTM_GETROUTE, "list of routes"))
         best = min((route for route in found if route is not None and route[1] in links), default=None)
         if best is not None:
             return links[best[1]]
@@ -100,13 +116,13 @@ class Addresses:
 
     async def marked(self) -> dict[str, int]:
         """List our addresses as {address: index of its interface}."""
-        wanted = _ADDRESS_HEADER.pack(socket.AF_INET, 0, 0, 0, 0)
-        marked: dict[str, int] = {}
-        for body in self._netlink.dump(_GETADDR, wanted, "list of addresses"):
-            read = attributes(body[_ADDRESS_HEADER.size :])
-            if read.get(_IFA_PROTO) == bytes([MARK]):
-                marked[socket.inet_ntoa(read[_IFA_LOCAL])] = _ADDRESS_HEADER.unpack_from(body)[4]
-        return marked
+        found = self._netlink.dump(_of_ipv4(ifaddrmsg()), RTM_GETADDR, "list of addresses")
+        ours = [each for each in found if each.get_attr("IFA_PROTO") == MARK]
+        return {each.get_attr("IFA_LOCAL"): each["index"] for each in ours}
+
+    def prepare(self, address: str, index: int) -> None:
+        """Have everything ready that puts this address on an interface, renews and removes it."""
+        _forms(address, index)
 
     async def add(self, address: str, index: int, valid_s: int) -> None:
         """Put a new address on an interface.
@@ -115,7 +131,7 @@ class Addresses:
             KernelRefused: it stands there already (EEXIST), or another reason.
         """
         try:
-            self._put(address, index, valid_s, EXCLUSIVE)
+            self._put(_forms(address, index).add, valid_s, address)
         except KernelRefused as error:
             if error.errno != errno.EEXIST:
                 raise
@@ -124,7 +140,7 @@ class Addresses:
 
     async def renew(self, address: str, index: int, valid_s: int) -> None:
         """Set the lifetime of an address of ours."""
-        self._put(address, index, valid_s, REPLACE)
+        self._put(_forms(address, index).renew, valid_s, address)
 
     async def delete(self, address: str, index: int) -> None:
         """Remove an address of ours; one that is not there any more is as good as removed.
@@ -133,41 +149,83 @@ class Addresses:
             KernelRefused: it is still there.
         """
         try:
-            self._netlink.transact([_message(_DELADDR, 0, address, index, b"")], f"removal of {address}")
+            self._netlink.transact([_forms(address, index).delete], f"removal of {address}")
         except KernelRefused as error:
             if error.errno not in (errno.EADDRNOTAVAIL, errno.ENODEV):
                 raise
 
-    def _put(self, address: str, index: int, valid_s: int, flag: int) -> None:
-        lifetimes = attribute(_IFA_CACHEINFO, struct.pack("=IIII", valid_s, valid_s, 0, 0))
-        mark = attribute(_IFA_FLAGS, struct.pack("=I", _NO_PREFIX_ROUTE)) + attribute(_IFA_PROTO, bytes([MARK]))
-        message = _message(_NEWADDR, CREATE | flag, address, index, lifetimes + mark)
+    def _put(self, form: bytes, valid_s: int, address: str) -> None:
+        message = form.replace(_lifetimes(_LIFETIME_HERE), _lifetimes(valid_s))
         self._netlink.transact([message], f"{address} cannot be added")
 
 
-def _message(kind: int, flags: int, address: str, index: int, more: bytes) -> Message:
-    packed = socket.inet_aton(address)
-    both = attribute(_IFA_LOCAL, packed) + attribute(_IFA_ADDRESS, packed)
-    return Message(kind, REQUEST | ACK | flags, _ADDRESS_HEADER.pack(socket.AF_INET, 32, 0, 0, index) + both + more)
+# what is sent, encoded ------------------------------------------------------------------------------------------
 
 
-def _link(body: bytes) -> Link:
-    _, _, index, flags, _ = _LINK_HEADER.unpack_from(body)
-    read = attributes(body[_LINK_HEADER.size :])
-    return Link(
-        index=index,
-        name=read[_IFLA_IFNAME].rstrip(b"\0").decode(),
-        mac=read.get(_IFLA_ADDRESS, b""),
-        up=flags & _UP_AND_RUNNING == _UP_AND_RUNNING,
-        loopback=bool(flags & _LOOPBACK),
+@dataclass(frozen=True, slots=True)
+class _Forms:
+    """An address' messages; those that put it have `_LIFETIME_HERE` where its lifetime is put in."""
+
+    add: bytes
+    renew: bytes
+    delete: bytes
+
+
+@functools.lru_cache(_KEPT)
+def _forms(address: str, index: int) -> _Forms:
+    lifetimes = {"ifa_preferred": _LIFETIME_HERE, "ifa_valid": _LIFETIME_HERE}
+    put = [
+        ("IFA_LOCAL", address),
+        ("IFA_FLAGS", IFA_F_NOPREFIXROUTE),
+        ("IFA_ADDRESS", address),
+        ("IFA_CACHEINFO", lifetimes),
+        ("IFA_PROTO", MARK),
+    ]
+    return _Forms(
+        add=_encode(index, put, RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL),
+        renew=_encode(index, put, RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE),
+        delete=_encode(index, [("IFA_LOCAL", address), ("IFA_ADDRESS", address)], RTM_DELADDR, 0),
     )
 
 
-def _default_route(body: bytes) -> tuple[int, int] | None:
+def _encode(index: int, attributes: list[tuple[str, Any]], kind: int, flags: int) -> bytes:
+    message = _of_ipv4(ifaddrmsg())
+    message["prefixlen"], message["index"], message["attrs"] = 32, index, attributes
+    return answered(encode(message, kind, flags))
+
+
+def _of_ipv4(message: Any) -> Any:
+    message["family"] = socket.AF_INET
+    return message
+
+
+def _lifetimes(seconds: int) -> bytes:
+    return struct.pack("=II", seconds, seconds)
+
+
+# what is read ---------------------------------------------------------------------------------------------------
+
+
+def is_up(link: Any) -> bool:
+    """Whether an interface, as the library has read it, is up and its cable carries."""
+    return bool(link["flags"] & (IFF_UP | IFF_RUNNING) == IFF_UP | IFF_RUNNING)
+
+
+def _link(message: Any) -> Link:
+    mac = message.get_attr("IFLA_ADDRESS") or b""
+    return Link(
+        index=message["index"],
+        name=message.get_attr("IFLA_IFNAME"),
+        mac=mac if len(mac) == _MAC_BYTES else b"",
+        up=is_up(message),
+        loopback=bool(message["flags"] & IFF_LOOPBACK),
+    )
+
+
+def _default_route(message: Any) -> tuple[int, int] | None:
     """Read (metric, interface) of a default route of the main table; None: it is another kind of route."""
-    _, length, _, _, table, _, _, kind, _ = _ROUTE_HEADER.unpack_from(body)
-    read = attributes(body[_ROUTE_HEADER.size :])
-    if length or table != _MAIN_TABLE or kind != _UNICAST or _RTA_OIF not in read:
+    interface = message.get_attr("RTA_OIF")
+    unicast = message["type"] == rt_type["unicast"]
+    if message["dst_len"] or message["table"] != _MAIN_TABLE or not unicast or interface is None:
         return None
-    metric = struct.unpack("=I", read.get(_RTA_PRIORITY, bytes(4)))[0]
-    return metric, struct.unpack("=i", read[_RTA_OIF])[0]
+    return message.get_attr("RTA_PRIORITY") or 0, interface

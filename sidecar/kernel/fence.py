@@ -5,8 +5,9 @@ rules drop IP to and from it, and ARP or neighbour discovery about it, when ``me
 (nanoseconds of CLOCK_REALTIME). A new deadline replaces the rules in one transaction, so there is no instant without a
 rule. The rules outlive the process; a restarted agent finds the table by its name.
 
-Built by `struct`, since `nft` takes whole seconds only and would be a program to ship. Not promised: anything while the
-wall clock stands wrong (the lifetime of the address is the second fence), and VLAN-tagged frames.
+By netlink, since `nft` takes whole seconds only and would be a program to ship. What is sent between a Lease and its
+frame is encoded before, and only the deadline is put in. Not promised: anything while the wall clock stands wrong (the
+lifetime of the address is the second fence), and VLAN-tagged frames.
 """
 
 from __future__ import annotations
@@ -14,48 +15,34 @@ from __future__ import annotations
 import errno
 import functools
 import ipaddress
-import socket
 import struct
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from pyroute2.netlink import NETLINK_NETFILTER
 
 from sidecar.errors import FenceUnsupported, KernelRefused, NotPermitted
-from sidecar.kernel.netlink import (
-    ACK,
-    CREATE,
-    REQUEST,
-    Message,
-    NetlinkSocket,
-    attribute,
-    attributes,
-    nested,
-    number,
-    text,
-)
+from sidecar.kernel import nftables
+from sidecar.kernel.netlink import NetlinkSocket
+from sidecar.kernel.nftables import NETWORK_HEADER, NFPROTO_NETDEV, ChainMarshal, Cmp, Meta, Nftables, transaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 TABLE: Final = "holdfast"
 
-_NETLINK_NETFILTER: Final = 12
-_NFTABLES: Final = 10 << 8
-_NETDEV: Final = 5
-_BATCH_BEGIN, _BATCH_END = 0x10, 0x11
-_NEWTABLE, _DELTABLE = _NFTABLES | 0, _NFTABLES | 2
-_NEWCHAIN, _GETCHAIN, _DELCHAIN = _NFTABLES | 3, _NFTABLES | 4, _NFTABLES | 5
-_NEWRULE, _DELRULE = _NFTABLES | 6, _NFTABLES | 8
-_APPEND: Final = 0x800
-_TRIAL: Final = "trial"
+_NFT: Final = Nftables(TABLE, NFPROTO_NETDEV)
+_TRIAL: Final = "try"
+"""A chain's side in its name; as long as ``out``, so that their rules have one form."""
 _DEADLINE_HERE: Final = b"\xf1DEADLIN"
+_ADDRESS_HERE: Final = {4: b"\xf2ADR", 6: b"\xf2ADDRESS-OF-IPV6"}
+_CHAIN_HERE: Final = b"?"
+_KEPT: Final = 256
+"""So many addresses' messages are kept encoded, more than a Pod has."""
 
 _HOOKS: Final = {"in": 0, "out": 1}
+"""NF_NETDEV_INGRESS and NF_NETDEV_EGRESS of include/uapi/linux/netfilter.h."""
 # before any other netdev chain: an address whose time is up is nobody's business
 _PRIORITY: Final = -500
-_REGISTER: Final = 1
-_META_PROTOCOL, _META_TIME_NS = 1, 30
-_NETWORK_HEADER: Final = 1
-_EQUAL, _AT_LEAST = 0, 5
-_HTON: Final = 1
 
 _IPV4, _ARP, _IPV6 = 0x0800, 0x0806, 0x86DD
 # by the address' version, (protocol, where the address stands): IPv4 source and destination, ARP sender and target;
@@ -73,7 +60,7 @@ class Fence:
 
     def __init__(self) -> None:
         try:
-            self._socket = NetlinkSocket(_NETLINK_NETFILTER)
+            self._socket = NetlinkSocket(NETLINK_NETFILTER, ChainMarshal())
         except OSError as error:
             raise FenceUnsupported("this kernel has no nftables", error.errno or errno.EIO) from error
 
@@ -91,13 +78,10 @@ class Fence:
             FenceUnsupported: this kernel cannot do it.
             NotPermitted: a capability is missing.
         """
-        batch = [_message(_NEWTABLE, CREATE, text(1, TABLE))]
+        batch = [_new_table()]
         for address, interface in places.items():
-            batch += [_new_chain(address, interface, side) for side in _HOOKS]
-            batch.append(_message(_NEWCHAIN, CREATE, text(1, TABLE) + text(3, _TRIAL)))
-            batch += _new_rules(_TRIAL, address, 0)
-            batch.append(_message(_DELRULE, 0, text(1, TABLE) + text(2, _TRIAL)))
-            batch.append(_message(_DELCHAIN, 0, text(1, TABLE) + text(3, _TRIAL)))
+            _form(address, interface)  # encoded now, for `until`
+            batch += [*_chains(address, interface), *_trial(address, interface)]
         self._commit(batch, f"fence for {_names(places)}")
 
     def until(self, places: Mapping[str, str], deadline_ns: int) -> None:
@@ -111,22 +95,15 @@ class Fence:
             FenceUnsupported: this kernel cannot do it.
             NotPermitted: a capability is missing.
         """
-        batch = [_message(_NEWTABLE, CREATE, text(1, TABLE))]
+        deadline = struct.pack("!Q", deadline_ns)
+        batch = [_new_table()]
         for address, interface in places.items():
-            batch += [_new_chain(address, interface, side) for side in _HOOKS]
-            for side in _HOOKS:
-                name = _chain(address, interface, side)
-                batch.append(_message(_DELRULE, 0, text(1, TABLE) + text(2, name)))
-                batch += _new_rules(name, address, deadline_ns)
+            batch += [each.replace(_DEADLINE_HERE, deadline) for each in _form(address, interface)]
         self._commit(batch, f"fence for {_names(places)}")
 
     def lift(self, places: Mapping[str, str]) -> None:
         """Take the rules of addresses that no longer stand here, so that this Pod may talk to their new holder."""
-        batch = [
-            _message(_DELRULE, 0, text(1, TABLE) + text(2, _chain(address, interface, side)))
-            for address, interface in places.items()
-            for side in _HOOKS
-        ]
+        batch = [each for address, interface in places.items() for each in _flushes(address, interface)]
         self._forget(batch, f"lift of the fence for {_names(places)}")
 
     def remove(self, places: Mapping[str, str]) -> None:
@@ -143,32 +120,29 @@ class Fence:
     def chains(self) -> list[str]:
         """Name the chains of our table."""
         try:
-            found = self._socket.dump(_GETCHAIN, _family_header(), "list of nftables chains")
+            found = self._socket.dump(*_NFT.list_chains(), "list of nftables chains")
         except NotPermitted:
             raise
         except KernelRefused as error:
             raise FenceUnsupported(str(error), error.errno) from error
-        read = [attributes(body[4:]) for body in found]
-        return [_text(one[3]) for one in read if _text(one.get(1, b"")) == TABLE]
+        ours = [each for each in found if each.get_attr("NFTA_CHAIN_TABLE") == TABLE]
+        return [each.get_attr("NFTA_CHAIN_NAME") for each in ours]
 
     def _remove_chains(self, names: list[str]) -> None:
         for name in names:
-            one = text(1, TABLE) + text(3, name)
-            rules = _message(_DELRULE, 0, text(1, TABLE) + text(2, name))
-            self._forget([rules, _message(_DELCHAIN, 0, one)], f"removal of nftables chain {name}")
+            batch = [_NFT.delete_rules(name), _NFT.delete_chain(name)]
+            self._forget(batch, f"removal of nftables chain {name}")
 
-    def _forget(self, batch: list[Message], what: str) -> None:
+    def _forget(self, batch: list[bytes], what: str) -> None:
         try:
             self._commit(batch, what)
         except FenceUnsupported as error:
             if error.errno != errno.ENOENT:  # not there is as good as gone
                 raise
 
-    def _commit(self, batch: list[Message], what: str) -> None:
-        begin = Message(_BATCH_BEGIN, REQUEST, struct.pack("!BBH", socket.AF_UNSPEC, 0, _NFTABLES >> 8))
-        end = Message(_BATCH_END, REQUEST, begin.body)
+    def _commit(self, batch: list[bytes], what: str) -> None:
         try:
-            self._socket.transact([begin, *batch, end], what)
+            self._socket.transact(transaction(batch), what)
         except NotPermitted:
             raise
         except KernelRefused as error:
@@ -181,76 +155,64 @@ def _names(places: Mapping[str, str]) -> str:
     return ", ".join(f"{address} on {interface}" for address, interface in places.items())
 
 
-def _text(value: bytes) -> str:
-    return value.rstrip(b"\0").decode(errors="replace")
-
-
 def _chain(address: str, interface: str, side: str) -> str:
     return f"{side}-{address}-{interface}"
 
 
-def _family_header() -> bytes:
-    return struct.pack("!BBH", _NETDEV, 0, 0)
-
-
-def _message(kind: int, flags: int, body: bytes) -> Message:
-    return Message(kind, REQUEST | ACK | flags, _family_header() + body)
-
-
-def _new_chain(address: str, interface: str, side: str) -> Message:
-    hook = nested(4, number(1, _HOOKS[side]), attribute(2, struct.pack("!i", _PRIORITY)), text(3, interface))
-    name = text(3, _chain(address, interface, side))
-    return _message(_NEWCHAIN, CREATE, text(1, TABLE) + name + hook + text(7, "filter"))
-
-
-def _new_rules(chain: str, address: str, deadline_ns: int) -> list[Message]:
-    deadline = struct.pack("!Q", deadline_ns)
-    return [
-        Message(rule.kind, rule.flags, rule.body.replace(_DEADLINE_HERE, deadline))
-        for rule in _rule_forms(chain, address)
-    ]
+# what is sent, encoded ------------------------------------------------------------------------------------------
 
 
 @functools.cache
-def _rule_forms(chain: str, address: str) -> tuple[Message, ...]:
-    # on the path from Lease to frame: only the deadline is new each time
+def _new_table() -> bytes:
+    return _NFT.new_table()
+
+
+@functools.lru_cache(_KEPT)
+def _chains(address: str, interface: str) -> tuple[bytes, ...]:
+    names = [(_chain(address, interface, side), hook) for side, hook in _HOOKS.items()]
+    return tuple(_NFT.new_base_chain(name, "filter", hook, _PRIORITY, interface) for name, hook in names)
+
+
+@functools.lru_cache(_KEPT)
+def _flushes(address: str, interface: str) -> tuple[bytes, ...]:
+    return tuple(_NFT.delete_rules(_chain(address, interface, side)) for side in _HOOKS)
+
+
+@functools.lru_cache(_KEPT)
+def _trial(address: str, interface: str) -> tuple[bytes, ...]:
+    name = _chain(address, interface, _TRIAL)
+    return _NFT.new_chain(name), *_rules(name, address), _NFT.delete_rules(name), _NFT.delete_chain(name)
+
+
+@functools.lru_cache(_KEPT)
+def _form(address: str, interface: str) -> tuple[bytes, ...]:
+    """Everything that sets an address' deadline, with `_DEADLINE_HERE` where it is put in."""
+    rules = [_rules(_chain(address, interface, side), address) for side in _HOOKS]
+    return (*_chains(address, interface), *_flushes(address, interface), *rules[0], *rules[1])
+
+
+def _rules(chain: str, address: str) -> tuple[bytes, ...]:
     parsed = ipaddress.ip_address(address)
-    packed = parsed.packed
-    forms = []
-    for protocol, offset in _PLACES[parsed.version]:
-        expressions = (
-            *(_meta(_META_PROTOCOL), _compare(_EQUAL, struct.pack("!H", protocol))),
-            *(_payload(offset, len(packed)), _compare(_EQUAL, packed)),
-            *(_meta(_META_TIME_NS), _byteorder(8), _compare(_AT_LEAST, _DEADLINE_HERE)),
-            _drop(),
-        )
-        body = text(1, TABLE) + text(2, chain) + nested(4, *expressions)
-        forms.append(_message(_NEWRULE, CREATE | _APPEND, body))
-    return tuple(forms)
+    fill = {_CHAIN_HERE * len(chain): chain.encode(), _ADDRESS_HERE[parsed.version]: parsed.packed}
+    forms = _rule_forms(parsed.version, len(chain))
+    return tuple(functools.reduce(lambda form, fields: form.replace(*fields), fill.items(), form) for form in forms)
 
 
-def _expression(name: str, *parameters: bytes) -> bytes:
-    return nested(1, text(1, name), nested(2, *parameters))
+@functools.lru_cache(_KEPT)
+def _rule_forms(version: int, length: int) -> tuple[bytes, ...]:
+    """An address' rules with places for chain and address: the library takes 1 ms and more for a rule, so once."""
+    chain, address = (_CHAIN_HERE * length).decode(), _ADDRESS_HERE[version]
+    return tuple(_NFT.new_rule(chain, _expressions(*place, address)) for place in _PLACES[version])
 
 
-def _meta(key: int) -> bytes:
-    return _expression("meta", number(1, _REGISTER), number(2, key))
-
-
-def _payload(offset: int, length: int) -> bytes:
-    return _expression(
-        "payload", number(1, _REGISTER), number(2, _NETWORK_HEADER), number(3, offset), number(4, length)
-    )
-
-
-def _compare(operation: int, value: bytes) -> bytes:
-    return _expression("cmp", number(1, _REGISTER), number(2, operation), nested(3, attribute(1, value)))
-
-
-def _byteorder(length: int) -> bytes:
-    registers = (number(1, _REGISTER), number(2, _REGISTER))
-    return _expression("byteorder", *registers, number(3, _HTON), number(4, length), number(5, length))
-
-
-def _drop() -> bytes:
-    return _expression("immediate", number(1, 0), nested(2, nested(2, number(1, 0))))
+def _expressions(protocol: int, offset: int, address: bytes) -> list[dict[str, Any]]:
+    return [
+        nftables.meta(Meta.NFT_META_PROTOCOL),
+        nftables.compare(Cmp.NFT_CMP_EQ, struct.pack("!H", protocol)),
+        nftables.payload(NETWORK_HEADER, offset, len(address)),
+        nftables.compare(Cmp.NFT_CMP_EQ, address),
+        nftables.meta(Meta.NFT_META_TIME_NS),
+        nftables.to_network_order(len(_DEADLINE_HERE)),
+        nftables.compare(Cmp.NFT_CMP_GTE, _DEADLINE_HERE),
+        nftables.drop(),
+    ]

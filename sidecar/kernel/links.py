@@ -1,4 +1,4 @@
-"""Interfaces by raw sockets: `arp_announce`, what changes on them, and the ARP frames that go out and come in.
+"""Interfaces: `arp_announce`, what changes on them, and the ARP frames that go out and come in.
 
 Nothing here decides when to announce. Frames go out at once or not at all; there is no queue.
 """
@@ -12,22 +12,45 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from pyroute2.netlink import NETLINK_ROUTE, nla, nlmsg
+from pyroute2.netlink.rtnl import RTM_DELADDR, RTM_DELLINK, RTM_NEWLINK, RTMGRP_IPV4_IFADDR, RTMGRP_LINK
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfbase
+
 from sidecar.errors import KernelRefused
+from sidecar.kernel.addresses import RouteMarshal, is_up
 from sidecar.kernel.frames import ETH_P_ARP, Claim, claims_filter, read_claim
-from sidecar.kernel.netlink import ACK, REQUEST, Message, NetlinkSocket, attribute, messages, nested, refusal
+from sidecar.kernel.netlink import NetlinkSocket, answered, encode, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_NEWLINK, _DELLINK, _DELADDR = 16, 17, 21
-_LINK_GROUP, _IPV4_ADDRESS_GROUP = 0x1, 0x10
-_LINK_HEADER = struct.Struct("=BxHiII")
-_UP_AND_RUNNING: Final = 0x41
-
-_IFLA_AF_SPEC, _IFLA_INET_CONF, _ARP_ANNOUNCE = 26, 1, 18
 _SO_ATTACH_FILTER: Final = 26
 _MAX_FRAME_BYTES: Final = 128
 _MAX_DATAGRAM_BYTES: Final = 1 << 16
+
+
+class _SetConf(ifinfbase, nlmsg):  # type: ignore[misc] # the library is not typed
+    """A change of an interface's IPv4 settings: nested by number, where the library has the flat form of an answer.
+
+    Source: inet_set_link_af in net/ipv4/devinet.c.
+    """
+
+    nla_map = ((26, "IFLA_AF_SPEC", "Families"),)
+
+    class Families(nla):  # type: ignore[misc]
+        """By family."""
+
+        nla_map = ((socket.AF_INET, "AF_INET", "Inet"),)
+
+        class Inet(nla):  # type: ignore[misc]
+            """IPv4's part."""
+
+            nla_map = ((1, "IFLA_INET_CONF", "Settings"),)
+
+            class Settings(nla):  # type: ignore[misc]
+                """By their numbers in include/uapi/linux/ip.h."""
+
+                nla_map = ((18, "IPV4_DEVCONF_ARP_ANNOUNCE", "uint32"),)
 
 
 def set_arp_announce(index: int, level: int = 2) -> None:
@@ -37,11 +60,13 @@ def set_arp_announce(index: int, level: int = 2) -> None:
         NotPermitted: the capability is missing.
         KernelRefused: any other reason.
     """
-    conf = nested(_IFLA_INET_CONF, attribute(_ARP_ANNOUNCE, struct.pack("=I", level)))
-    body = _LINK_HEADER.pack(socket.AF_UNSPEC, 0, index, 0, 0) + nested(_IFLA_AF_SPEC, nested(socket.AF_INET, conf))
-    netlink = NetlinkSocket(socket.NETLINK_ROUTE)
+    message = _SetConf()
+    message["index"] = index
+    conf = {"attrs": [("IPV4_DEVCONF_ARP_ANNOUNCE", level)]}
+    message["attrs"] = [("IFLA_AF_SPEC", {"attrs": [("AF_INET", {"attrs": [("IFLA_INET_CONF", conf)]})]})]
+    netlink = NetlinkSocket(NETLINK_ROUTE)
     try:
-        netlink.transact([Message(_NEWLINK, REQUEST | ACK, body)], f"arp_announce={level} on interface {index}")
+        netlink.transact([answered(encode(message, RTM_NEWLINK))], f"arp_announce={level} on interface {index}")
     finally:
         netlink.close()
 
@@ -66,8 +91,9 @@ class Monitor:
 
     def __init__(self) -> None:
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
-        self._socket = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
-        self._socket.bind((0, _LINK_GROUP | _IPV4_ADDRESS_GROUP))
+        self._socket = socket.socket(socket.AF_NETLINK, kind, NETLINK_ROUTE)
+        self._marshal = RouteMarshal()
+        self._socket.bind((0, RTMGRP_LINK | RTMGRP_IPV4_IFADDR))
 
     def fileno(self) -> int:
         """The descriptor to wait on."""
@@ -91,12 +117,11 @@ class Monitor:
                     raise refusal("monitor of links and addresses", error.errno or errno.EIO) from error
                 overrun = True
                 continue
-            for kind, _, body in messages(datagram):
-                gone = gone or kind in (_DELADDR, _DELLINK)
-                if kind in (_NEWLINK, _DELLINK):
-                    _, _, index, flags, _ = _LINK_HEADER.unpack_from(body)
-                    up = kind == _NEWLINK and flags & _UP_AND_RUNNING == _UP_AND_RUNNING
-                    links.append((index, up))
+            for message in self._marshal.parse(datagram):
+                kind = message["header"]["type"]
+                gone = gone or kind in (RTM_DELADDR, RTM_DELLINK)
+                if kind in (RTM_NEWLINK, RTM_DELLINK):
+                    links.append((message["index"], kind == RTM_NEWLINK and is_up(message)))
 
 
 class Wire:

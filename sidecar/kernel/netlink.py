@@ -1,7 +1,9 @@
-"""Netlink messages by `struct`, and a socket that sends a batch of them and reads the answers.
+"""A netlink socket that sends pyroute2's messages in batches and reads the answers.
 
-Only what addresses, fence, announcing rule and change monitor need. Calls here are
-synchronous: the kernel answers a netlink request before `send` returns, so there is nothing to wait for.
+The library builds and reads every message (`pyroute2.netlink`). Ours is what it lacks: its own sockets run an event
+loop and so cannot be used inside one; a batch whose first refusal is told; and messages that are encoded once, ahead
+of time, and sent as bytes. Calls here are synchronous: the kernel answers a request before `send` returns, so there is
+nothing to wait for.
 """
 
 from __future__ import annotations
@@ -10,141 +12,101 @@ import errno
 import os
 import socket
 import struct
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from pyroute2.netlink import NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR
+from pyroute2.netlink.marshal import Marshal
 
 from sidecar.errors import KernelRefused, NotPermitted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
 
-REQUEST: Final = 0x001
-ACK: Final = 0x004
-DUMP: Final = 0x300
-CREATE: Final = 0x400
-REPLACE: Final = 0x100
-EXCLUSIVE: Final = 0x200
-
-_ERROR: Final = 2
-_DONE: Final = 3
-_NESTED: Final = 0x8000
-_TYPE_MASK: Final = 0x3FFF
-_HEADER = struct.Struct("=IHHII")
-_ATTRIBUTE = struct.Struct("=HH")
+# struct nlmsghdr: length u32, type u16, flags u16, sequence number u32, port u32 (include/uapi/linux/netlink.h)
+_FLAGS, _FLAGS_AT = struct.Struct("=H"), 6
+_SEQUENCE, _SEQUENCE_AT = struct.Struct("=I"), 8
 _BUFFER_BYTES: Final = 1 << 17
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One netlink message without its header's sequence number."""
+def encode(message: Any, kind: int, flags: int = 0) -> bytes:
+    """Encode a message of pyroute2 as a request, its sequence number not yet put in.
 
-    kind: int
-    flags: int
-    body: bytes
-
-
-def attribute(kind: int, value: bytes) -> bytes:
-    """Write one attribute, padded to four bytes."""
-    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value + bytes(-len(value) % 4)
-
-
-def nested(kind: int, *attributes: bytes) -> bytes:
-    """Write an attribute made of attributes."""
-    return attribute(kind | _NESTED, b"".join(attributes))
-
-
-def text(kind: int, value: str) -> bytes:
-    """Write a zero-terminated string."""
-    return attribute(kind, value.encode() + b"\0")
-
-
-def number(kind: int, value: int) -> bytes:
-    """Write a 32-bit number in network order, as nftables wants all of them."""
-    return attribute(kind, struct.pack("!I", value))
-
-
-def attributes(data: bytes) -> dict[int, bytes]:
-    """Read a row of attributes; of a kind that comes twice the last one counts."""
-    found: dict[int, bytes] = {}
-    at = 0
-    while at + _ATTRIBUTE.size <= len(data):
-        length, kind = _ATTRIBUTE.unpack_from(data, at)
-        if length < _ATTRIBUTE.size:
-            break
-        found[kind & _TYPE_MASK] = data[at + _ATTRIBUTE.size : at + length]
-        at += length + (-length % 4)
-    return found
-
-
-def messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Read (type, sequence number, body) of each message in one datagram."""
-    at = 0
-    while at + _HEADER.size <= len(data):
-        length, kind, _, sequence, _ = _HEADER.unpack_from(data, at)
-        if length < _HEADER.size:
-            break
-        yield kind, sequence, data[at + _HEADER.size : at + length]
-        at += length + (-length % 4)
+    Args:
+        message: an `nlmsg` with its fields and attributes.
+        kind: the message's type, such as ``RTM_NEWADDR``.
+        flags: besides NLM_F_REQUEST.
+    """
+    message["header"]["type"] = kind
+    message["header"]["flags"] = NLM_F_REQUEST | flags
+    message.encode()
+    return bytes(message.data)
 
 
 class NetlinkSocket:
     """One netlink socket for requests of one family, used by one thread."""
 
-    def __init__(self, family: int) -> None:
+    def __init__(self, family: int, marshal: Marshal | None = None) -> None:
+        """Open it.
+
+        Args:
+            family: such as ``NETLINK_ROUTE``.
+            marshal: reads what comes; without one only answers to transactions can be read.
+        """
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, family)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
         # the kernel answers at once: this only turns a fault in our batch into an error instead of a hang
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", 2, 0))
+        self._marshal = Marshal() if marshal is None else marshal
         self._sequence = 0
 
     def close(self) -> None:
         """Close the socket; what was set in the kernel stays."""
         self._socket.close()
 
-    def transact(self, batch: list[Message], what: str) -> None:
-        """Send the messages in one datagram and read the answers of those that ask for one.
+    def transact(self, batch: Sequence[bytes], what: str) -> None:
+        """Send encoded messages in one datagram and read the answers of those that ask for one.
 
         Raises:
             NotPermitted: a capability is missing.
             KernelRefused: the first error that the kernel gave.
         """
         first = self._sequence + 1
-        datagram = b""
-        awaited = set()
-        for message in batch:
-            self._sequence += 1
-            header = _HEADER.pack(_HEADER.size + len(message.body), message.kind, message.flags, self._sequence, 0)
-            datagram += header + message.body
-            if message.flags & ACK:
-                awaited.add(self._sequence)
-        self._send(datagram, what)
+        awaited = {sequence for sequence, message in enumerate(batch, start=first) if _asks(message)}
+        self._sequence += len(batch)
+        self._send(_numbered(batch, first), what)
         failed = 0
         while awaited:
-            for kind, sequence, body in messages(self._receive(what)):
-                if kind != _ERROR or sequence < first:
+            for answer in self._marshal.parse(self._receive(what)):
+                sequence = answer["header"]["sequence_number"]
+                if answer["header"]["type"] != NLMSG_ERROR or sequence < first:
                     continue
-                failed = failed or -struct.unpack_from("=i", body)[0]
-                # a batch that is refused as a whole is answered once, at its first message
-                awaited = set() if failed and sequence not in awaited else awaited - {sequence}
+                error = abs(answer["error"])
+                failed = failed or error
+                # a message's failure is told whether it asked or not, and a whole batch's once, at its first message
+                awaited = set() if error and sequence not in awaited else awaited - {sequence}
         if failed:
             self._drain()
             raise refusal(what, failed)
 
-    def dump(self, kind: int, body: bytes, what: str) -> list[bytes]:
-        """Ask for all objects of a kind and give their bodies."""
+    def dump(self, request: Any, kind: int, what: str) -> list[Any]:
+        """Ask for all objects of a kind.
+
+        Returns:
+            The kernel's messages, read by the library.
+        """
         self._sequence += 1
-        header = _HEADER.pack(_HEADER.size + len(body), kind, REQUEST | DUMP, self._sequence, 0)
-        self._send(header + body, what)
-        found: list[bytes] = []
+        self._send(_numbered([encode(request, kind, NLM_F_DUMP)], self._sequence), what)
+        found: list[Any] = []
         while True:
-            for kind_, sequence, answer in messages(self._receive(what)):
-                if sequence != self._sequence:
+            for message in self._marshal.parse(self._receive(what)):
+                header = message["header"]
+                if header["sequence_number"] != self._sequence:
                     continue
-                if kind_ == _DONE:
+                if header["type"] == NLMSG_DONE:
                     return found
-                if kind_ == _ERROR:
-                    raise refusal(what, -struct.unpack_from("=i", answer)[0])
-                found.append(answer)
+                if header["type"] == NLMSG_ERROR:
+                    raise refusal(what, abs(message["error"]))
+                found.append(message)
 
     def _send(self, datagram: bytes, what: str) -> None:
         try:
@@ -164,6 +126,27 @@ class NetlinkSocket:
                 pass
         except BlockingIOError:
             return
+
+
+def _numbered(batch: Sequence[bytes], first: int) -> bytes:
+    """Join encoded messages to one datagram and put in their sequence numbers, counted from `first`."""
+    datagram = bytearray(b"".join(batch))
+    at = 0
+    for sequence, message in enumerate(batch, start=first):
+        _SEQUENCE.pack_into(datagram, at + _SEQUENCE_AT, sequence)
+        at += len(message)
+    return bytes(datagram)
+
+
+def answered(message: bytes) -> bytes:
+    """Let an encoded message ask for an answer."""
+    asking = bytearray(message)
+    _FLAGS.pack_into(asking, _FLAGS_AT, _FLAGS.unpack_from(message, _FLAGS_AT)[0] | NLM_F_ACK)
+    return bytes(asking)
+
+
+def _asks(message: bytes) -> bool:
+    return bool(_FLAGS.unpack_from(message, _FLAGS_AT)[0] & NLM_F_ACK)
 
 
 def refusal(what: str, number: int, capability: str = "NET_ADMIN") -> KernelRefused:

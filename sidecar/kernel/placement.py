@@ -126,6 +126,8 @@ class Placement:
     def _make_ready(self, places: dict[str, Link]) -> None:
         for index in {link.index for link in places.values()}:
             set_arp_announce(index)
+        for address, link in places.items():
+            self._addresses.prepare(bare(address), link.index)
         self._listened |= {bare(address) for address in places}
         self.wire.listen_for(self._listened)
         if self._fence is None:

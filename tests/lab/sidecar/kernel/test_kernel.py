@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from pyroute2.netlink.nfnetlink.nftsocket import NFPROTO_NETDEV, NFT_MSG_GETRULE, nft_rule_msg
 
 from contract.assignment import AddressEntry, RouteEntry
 from contract.names import Handover
@@ -233,7 +234,9 @@ def test_a_renewed_deadline_replaces_the_old_one_without_a_gap(cable, fence, tap
 def rule_count() -> int:
     with inside(POD):
         netlink = NetlinkSocket(12)
-    rules = netlink.dump(10 << 8 | 7, struct.pack("!BBH", 5, 0, 0), "list of rules")
+    wanted = nft_rule_msg()
+    wanted["nfgen_family"] = NFPROTO_NETDEV
+    rules = netlink.dump(wanted, 10 << 8 | NFT_MSG_GETRULE, "list of rules")
     netlink.close()
     return len(rules)
 

@@ -1,0 +1,100 @@
+"""Batches on their way to the kernel and answers on their way back."""
+
+import errno
+import os
+import struct
+
+import pytest
+
+from sidecar.errors import KernelRefused, NotPermitted
+from sidecar.kernel import netlink
+from sidecar.kernel.netlink import NetlinkSocket, answered, refusal
+from tests.unit.sidecar.kernel.plain import fields
+
+ONE = struct.pack("=IHHII", 20, 0xA03, 0x401, 0, 0) + b"abcd"
+TWO = struct.pack("=IHHII", 16, 0xA06, 0x5, 0, 0)
+
+
+def answer(sequence, number, request=ONE):
+    """What the kernel says of a request: struct nlmsgerr, with the request behind it."""
+    body = struct.pack("=i", -number) + request[:16]
+    return struct.pack("=IHHII", 16 + len(body), 2, 0, sequence, 0) + body
+
+
+class Kernel:
+    """In place of the socket: keeps what is sent, says what it is told to say."""
+
+    def __init__(self):
+        self.sent = []
+        self.says = []
+
+    def send(self, datagram):
+        self.sent.append(datagram)
+
+    def recv(self, _size, _flags=0):
+        if self.says:
+            return self.says.pop(0)
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    def setsockopt(self, *_):
+        pass
+
+
+@pytest.fixture
+def kernel(monkeypatch):
+    kernel = Kernel()
+    monkeypatch.setattr(netlink.socket, "socket", lambda *_: kernel)
+    return kernel
+
+
+def test_a_batch_is_one_datagram_with_rising_sequence_numbers(kernel):
+    socket = NetlinkSocket(12)
+    for first in (1, 3):
+        kernel.says = [answer(first + 1, 0)]
+        socket.transact([ONE, TWO], "x")
+        sequences = [struct.unpack_from("=I", kernel.sent[-1], at + 8)[0] for at in (0, len(ONE))]
+        assert sequences == [first, first + 1]
+        assert len(kernel.sent[-1]) == len(ONE) + len(TWO)
+    assert struct.unpack_from("=I", ONE, 8) == (0,), "what is kept encoded stays as it is"
+
+
+def test_asking_for_an_answer_changes_that_flag_alone():
+    kind, flags, body = fields(answered(ONE))
+    assert (kind, flags, body) == (0xA03, 0x405, b"abcd")
+    assert answered(TWO) == TWO
+
+
+def test_the_refusal_of_a_message_that_asked_for_no_answer_is_told(kernel):
+    kernel.says = [answer(1, errno.ENOENT), answer(2, 0)]
+    with pytest.raises(KernelRefused, match="the rules: No such file") as caught:
+        NetlinkSocket(12).transact([ONE, TWO], "the rules")
+    assert caught.value.errno == errno.ENOENT
+    assert kernel.says == [], "the rest of the answers is not left to the next batch"
+
+
+def test_the_first_of_two_refusals_is_told(kernel):
+    kernel.says = [answer(1, errno.EEXIST) + answer(2, errno.EINVAL, TWO)]
+    with pytest.raises(KernelRefused) as caught:
+        NetlinkSocket(12).transact([answered(ONE), TWO], "x")
+    assert caught.value.errno == errno.EEXIST
+
+
+def test_late_answers_to_an_earlier_batch_are_passed_over(kernel):
+    socket = NetlinkSocket(12)
+    kernel.says = [answer(1, 0)]
+    socket.transact([TWO], "x")
+    kernel.says = [answer(1, errno.EBUSY), answer(2, 0)]
+    socket.transact([TWO], "x")
+
+
+def test_no_answer_is_an_error_and_not_a_hang(kernel):
+    kernel.says = []
+    with pytest.raises(KernelRefused, match="x: Resource temporarily unavailable"):
+        NetlinkSocket(12).transact([TWO], "x")
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EACCES])
+def test_a_missing_capability_is_named(number):
+    error = refusal("fence", number)
+    assert isinstance(error, NotPermitted)
+    assert "NET_ADMIN" in str(error)
