@@ -1,0 +1,157 @@
+"""Placement against the real kernel: the order of things, and what the report says."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import io
+
+from contract.assignment import AddressEntry, RouteEntry
+from contract.names import Handover
+from contract.report import Fence
+from sidecar.clock import boottime
+from sidecar.errors import FenceUnsupported, KernelRefused
+from sidecar.journal import Journal
+from sidecar.kernel.frames import arp_reply, arp_request
+from sidecar.kernel.placement import Placement
+from sidecar.protocol.events import Configure, Prepared, Unprepared
+from tests.lab.sidecar.kernel.cable import ADDRESS, OTHER, POD, inside, ip, mac, rule_count, shown
+
+
+def entry(*items: tuple[str, str | None]) -> RouteEntry:
+    found = tuple(AddressEntry(f"{address}/32", interface) for address, interface in items)
+    return RouteEntry("r", "holdfast-r", Handover.EXCLUSIVE, found)
+
+
+def placing(test):
+    """Run a test with a Placement inside the Pod."""
+
+    async def run():
+        with inside(POD):
+            placement = Placement(Journal(io.StringIO()))
+            try:
+                await placement.adopt()
+                await test(placement)
+            finally:
+                placement.close()
+
+    asyncio.run(run())
+
+
+def for_s(route: RouteEntry, seconds: float) -> Configure:
+    return Configure(route, boottime() + seconds)
+
+
+def states(event) -> list[str]:
+    return [report.state for report in event.reports]
+
+
+def test_configured_means_fenced_standing_and_announced(cable, tap):
+    own = mac(cable[0])
+    route = entry((ADDRESS, "eth0"), (OTHER, None))
+
+    async def test(placement):
+        assert await placement.prepare(route) == Prepared(Fence.DEADLINE)
+        done = await placement.configure(for_s(route, 5), frozenset())
+        assert done.present == {f"{ADDRESS}/32", f"{OTHER}/32"}
+        assert states(done) == ["announced", "announced"]
+        assert [report.interface for report in done.reports] == ["eth0", "eth0"]
+        assert rule_count() == 16
+        heard = [frame for _, frame in tap.frames(1.0) if frame[12:14] == b"\x08\x06"]
+        assert {arp_request(own, ADDRESS), arp_reply(own, OTHER)} <= set(heard)
+        again = await placement.configure(for_s(route, 5), done.present)
+        assert again == done
+        assert not [frame for _, frame in tap.frames(0.05) if frame[12:14] == b"\x08\x06"], "renewed, not announced"
+        removed = await placement.remove(done.present)
+        assert removed.present == frozenset()
+        assert shown() is None
+        await placement.lift()
+        assert rule_count() == 0
+
+    placing(test)
+
+
+def test_an_address_of_somebody_else_is_left_alone_and_the_others_go_on(cable):
+    pod, _ = cable
+    pod.address("eth0", f"{ADDRESS}/32")
+    route = entry((ADDRESS, "eth0"), (OTHER, "eth0"))
+
+    async def test(placement):
+        done = await placement.configure(for_s(route, 5), frozenset())
+        assert done.present == {f"{OTHER}/32"}
+        assert states(done) == ["failed", "announced"]
+        assert "is not ours" in done.reports[0].message
+        await placement.remove(frozenset({f"{ADDRESS}/32", f"{OTHER}/32"}))
+        assert shown()["valid_life_time"] == 2**32 - 1
+
+    placing(test)
+
+
+def test_what_cannot_be_fenced_is_not_configured(cable, monkeypatch):  # noqa: ARG001
+    route = entry((ADDRESS, "eth0"))
+
+    def refuse(*_):
+        raise KernelRefused("no memory", errno.ENOMEM)
+
+    async def test(placement):
+        await placement.prepare(route)
+        monkeypatch.setattr(placement._fence, "until", refuse)
+        done = await placement.configure(for_s(route, 5), frozenset())
+        assert done.present == frozenset()
+        assert states(done) == ["failed"]
+        assert "cannot be fenced" in done.reports[0].message
+        assert shown() is None
+
+    placing(test)
+
+
+def test_on_a_kernel_without_deadline_rules_the_lifetime_is_the_fence(cable, monkeypatch):  # noqa: ARG001
+    route = entry((ADDRESS, "eth0"))
+
+    def refuse(*_):
+        raise FenceUnsupported("not supported", errno.EOPNOTSUPP)
+
+    async def test(placement):
+        monkeypatch.setattr(placement._fence, "prepare", refuse)
+        assert await placement.prepare(route) == Prepared(Fence.LIFETIME)
+        done = await placement.configure(for_s(route, 5.4), frozenset())
+        assert done.fence == Fence.LIFETIME
+        assert shown()["valid_life_time"] == 5, "rounded down: the guard time covers only its lateness"
+        short = await placement.configure(for_s(route, 0.5), done.present)
+        assert "too short" in short.reports[0].message
+
+    placing(test)
+
+
+def test_an_address_moves_when_its_interface_changes(cable):  # noqa: ARG001
+    async def test(placement):
+        ip("link", "add", "eth1", "up", "type", "veth", "peer", "eth2")
+        ip("link", "set", "eth2", "up")
+        before = await placement.configure(for_s(entry((ADDRESS, "eth0")), 5), frozenset())
+        await placement.refresh()
+        await placement.configure(for_s(entry((ADDRESS, "eth1")), 5), before.present)
+        assert shown() is None
+        await placement.refresh()
+        assert placement.placed == {f"{ADDRESS}/32": placement.links["eth1"].index}
+
+    placing(test)
+
+
+def test_a_deadline_that_has_passed_configures_nothing(cable):  # noqa: ARG001
+    async def test(placement):
+        done = await placement.configure(for_s(entry((ADDRESS, "eth0")), -0.001), frozenset())
+        assert done.present == frozenset()
+        assert shown() is None
+
+    placing(test)
+
+
+def test_what_cannot_be_prepared_says_why_for_each_address(cable):  # noqa: ARG001
+    async def test(placement):
+        told = await placement.prepare(entry((ADDRESS, "eth7"), (OTHER, "eth0")))
+        assert isinstance(told, Unprepared)
+        assert states(told) == ["failed", "failed"]
+        assert "no interface eth7 (it has: eth0)" in told.reports[0].message
+        assert "waits: another address" in told.reports[1].message
+
+    placing(test)
