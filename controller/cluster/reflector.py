@@ -87,7 +87,7 @@ class _Versioned(msgspec.Struct):
     metadata: _Meta
 
 
-_read_version = msgspec.json.Decoder(_Versioned).decode  # made before there are threads: see controller.objects
+_read_version = msgspec.json.Decoder(_Versioned).decode  # made before there are threads: see objects
 
 
 class Reflector:

@@ -95,7 +95,7 @@ def main():
     named = {(str(before), str(after)) for before, after in PASSAGES}
     unnamed = sorted(result.coverage.transitions - named)
     if unnamed:
-        print(f"not in sidecar.machine.PASSAGES: {unnamed}")  # noqa: T201 - a command
+        print(f"not in sidecar.protocol.machine.PASSAGES: {unnamed}")  # noqa: T201 - a command
     print(result.line)  # noqa: T201 - a command
     return 1 if result.violations or unnamed else 0
 

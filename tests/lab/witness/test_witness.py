@@ -15,10 +15,11 @@ import pytest
 from lab import wiring
 from lab.errors import ProgramError, WaitTimeout
 from lab.wiring import Links
+from lab.witness import witness
 from lab.witness.capture import CONTROL
 from lab.witness.client import Client
 from lab.witness.kernel_events import FenceEvent, SpaceGone
-from lab.witness.witness import Witness, witness
+from lab.witness.witness import Witness
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.lab
 
 A = "34.123.10.1"
-_FENCE = "import sys,sidecar.fence as f; f.Fence().until({sys.argv[1]: 'eth0'}, int(sys.argv[2]))"
+_FENCE = "import sys,sidecar.kernel.fence as f; f.Fence().until({sys.argv[1]: 'eth0'}, int(sys.argv[2]))"
 _numbers = itertools.count(1)
 
 
