@@ -30,14 +30,15 @@ from lab.chaos.faults import named
 from lab.chaos.scene import NETWORK, Scene
 from lab.program import Program
 from lab.wiring import Links
-from lab.witness import judge, register
 from lab.witness.capture import CONTROL
 from lab.witness.ledger import Ledger
+from lab.witness.witness import register
 from lab.world.networks import SWITCH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from lab.witness import judge
     from lab.world.world import World
 
 VIRTUAL: Final = "192.0.2.200"
