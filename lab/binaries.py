@@ -2,13 +2,15 @@
 
 Order: the directory in KUBEBUILDER_ASSETS (taken as it is), then the user's cache, then a build from lab/kube/go.mod,
 whose go.sum says what every module must hash to. What was built is cached with its SHA-256 and checked at every use.
-Nothing is downloaded but Go modules, by the `go` command.
+Nothing is downloaded but Go modules, by the `go` command, and that command itself where it is missing or too old
+(`lab.go_toolchain`), and both only when something has to be built.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -19,13 +21,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lab import go_toolchain
 from lab.errors import BinaryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from lab.go_toolchain import Go
+
     Progress = Callable[[str, int, int], None]
     """Called with what is being done, how many steps are done, and of how many."""
+    Builder = Callable[[], Go]
+    """Answers the `go` to build with, and finds or installs it when it is first called for."""
 
 VERSION = "v1.34.4"
 ENV_ASSETS = "KUBEBUILDER_ASSETS"
@@ -46,10 +53,7 @@ _GATEWAY_MODULE = "sigs.k8s.io/gateway-api@v1.6.3"
 _GATEWAY_SUM = "h1:lKpJa5bGlraC/QeACvCpsHLdmO6y0iKfzVl6gzaFEYc="
 _SUMS = "SHA256SUMS"
 _STAMP = "checked"
-_NO_GO = (
-    "there is no `go` command to build it with. Install Go 1.24 or later (it downloads Kubernetes' modules and builds "
-    f"for some minutes, once), or set {ENV_ASSETS} to a directory with " + ", ".join(PACKAGES)
-)
+_ELSEWHERE = f"or build elsewhere and set {ENV_ASSETS} to the directory of " + ", ".join(PACKAGES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +85,14 @@ def find(progress: Progress = _silent, cache: Path | None = None) -> Binaries:
     root = cache or _cache()
     assets = os.environ.get(ENV_ASSETS)
     steps = len(PACKAGES) + 1
+    go = functools.cache(lambda: go_toolchain.find(root, lambda: progress("downloading Go (75 MB)", 0, steps)))
     with _locked(root):
-        crds = _gateway_crds(root, lambda: progress("the Gateway API's definitions", 0, steps))
+        crds = _gateway_crds(root, go, lambda: progress("the Gateway API's definitions", 0, steps))
         if assets:
             return _named(Path(assets), crds)
         folder = root / "bin"
         for done, name in enumerate(PACKAGES, start=1):
-            _ensure(folder, name, lambda name=name, done=done: progress(f"building {name}", done, steps))  # type: ignore[misc]
+            _ensure(folder, name, go, lambda name=name, done=done: progress(f"building {name}", done, steps))  # type: ignore[misc]
     return _binaries(folder, crds)
 
 
@@ -126,16 +131,17 @@ def _named(folder: Path, crds: Path) -> Binaries:
 # the cache -----------------------------------------------------------------------------------------------------
 
 
-def _ensure(folder: Path, name: str, building: Callable[[], None]) -> None:
+def _ensure(folder: Path, name: str, go: Builder, building: Callable[[], None]) -> None:
     path, sums = folder / name, _sums(folder)
+    lacking = f"{name} is not in {folder}"
     if path.exists() and name in sums:
         if _is_intact(path, sums[name]):
             return
         path.unlink()
-        if shutil.which("go") is None:
-            raise BinaryError(f"{path} is not what was built (its SHA-256 differs), so it was removed; {_NO_GO}")
+        lacking = f"{path} is not what was built (its SHA-256 differs), so it was removed"
+    builder = _builder(go, lacking, _ELSEWHERE)
     building()
-    _build(folder, name)
+    _build(builder, folder, name)
     sums[name] = _sha256(path)
     _write_sums(folder, sums)
 
@@ -175,37 +181,43 @@ def _write_sums(folder: Path, sums: dict[str, str]) -> None:
 # building ------------------------------------------------------------------------------------------------------
 
 
-def _build(folder: Path, name: str) -> None:
-    if shutil.which("go") is None:
-        raise BinaryError(f"{name} is not in {folder}, and {_NO_GO}")
+def _builder(go: Builder, lacking: str, otherwise: str) -> Go:
+    try:
+        return go()
+    except BinaryError as error:
+        raise BinaryError(f"{lacking}, and {error}, {otherwise}") from error
+
+
+def _build(go: Go, folder: Path, name: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".build-") as fresh:
         built = Path(fresh) / name
-        _go(["build", "-trimpath", "-ldflags", _LDFLAGS, "-o", str(built), PACKAGES[name]], f"build {name}")
+        _run(go, ["build", "-trimpath", "-ldflags", _LDFLAGS, "-o", str(built), PACKAGES[name]], f"build {name}")
         built.replace(folder / name)
 
 
-def _go(arguments: list[str], what: str) -> str:
-    environment = {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off"}
-    done = subprocess.run(["go", *arguments], cwd=_KUBE, env=environment, capture_output=True, text=True, check=False)
+def _run(go: Go, arguments: list[str], what: str) -> str:
+    environment = {**os.environ, **go.environment, "CGO_ENABLED": "0", "GOWORK": "off"}
+    command = [go.command, *arguments]
+    done = subprocess.run(command, cwd=_KUBE, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         said = "\n".join((done.stderr or done.stdout).strip().splitlines()[-12:])
         raise BinaryError(
-            f"cannot {what}: `go {arguments[0]}` said\n{said}\nIf it cannot reach a Go module proxy, set GOPROXY, or "
-            f"build elsewhere and set {ENV_ASSETS} to the directory of the programs"
+            f"cannot {what}: `go {arguments[0]}` said\n{said}\nIf it cannot reach a Go module proxy, set GOPROXY, "
+            f"{_ELSEWHERE}"
         )
     return done.stdout
 
 
-def _gateway_crds(root: Path, fetching: Callable[[], None]) -> Path:
+def _gateway_crds(root: Path, go: Builder, fetching: Callable[[], None]) -> Path:
     """The standard CRDs of the Gateway API's release, copied from its Go module after its hash was compared."""
     folder = root / f"gateway-api-{_GATEWAY_MODULE.rpartition('@')[2]}"
     if folder.is_dir():
         return folder
+    lacking = f"the Gateway API's definitions are not in {folder}"
+    builder = _builder(go, lacking, "or copy that directory from a machine that has it")
     fetching()
-    if shutil.which("go") is None:
-        raise BinaryError(f"the Gateway API's definitions are not in {folder}, and {_NO_GO}")
-    module = json.loads(_go(["mod", "download", "-json", _GATEWAY_MODULE], f"download {_GATEWAY_MODULE}"))
+    module = json.loads(_run(builder, ["mod", "download", "-json", _GATEWAY_MODULE], f"download {_GATEWAY_MODULE}"))
     if module["Sum"] != _GATEWAY_SUM:
         raise BinaryError(
             f"{_GATEWAY_MODULE} has the hash {module['Sum']}, not {_GATEWAY_SUM}: "

@@ -20,8 +20,10 @@ CRDS = "gateway-api-v1.6.3"
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    """An empty cache, but for the definitions; nothing is named by the user, and there is no `go`."""
+    """An empty cache, but for the definitions; nothing is named by the user, there is no `go`, and pip finds none."""
     monkeypatch.delenv(binaries.ENV_ASSETS, raising=False)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "path"))
     monkeypatch.setenv("PATH", str(tmp_path / "path"))
     (tmp_path / "path").mkdir()
     (tmp_path / "cache" / CRDS).mkdir(parents=True)
@@ -36,6 +38,8 @@ def go(tmp_path, cache):
         tmp_path / "path" / "go",
         """
         import pathlib, sys
+        if sys.argv[1] == "version":
+            sys.exit(print("go version go1.24.0 linux/amd64"))
         log = pathlib.Path(__file__).with_suffix(".log")
         log.open("a").write(sys.argv[-1] + "\\n")
         out = pathlib.Path(sys.argv[sys.argv.index("-o") + 1])
@@ -89,7 +93,7 @@ def test_a_damaged_program_without_go_is_removed_and_named(cache, go):
     go.unlink()
     damaged = cache / "bin" / "etcd"
     damaged.write_bytes(b"\0")
-    with pytest.raises(BinaryError, match=r"bin/etcd is not what was built .* Install Go"):
+    with pytest.raises(BinaryError, match=r"(?s)bin/etcd is not what was built .*Install Go"):
         find(cache=cache)
     assert not damaged.exists()
 
@@ -102,8 +106,20 @@ def test_a_program_of_unknown_origin_is_not_trusted(cache, go):
 
 
 def test_neither_programs_nor_go(cache):
-    with pytest.raises(BinaryError, match=r"Install Go 1\.24 or later .* KUBEBUILDER_ASSETS"):
+    with pytest.raises(BinaryError, match=r"(?s)etcd is not in .*no `go`.*Install Go 1\.24 .* KUBEBUILDER_ASSETS"):
         find(cache=cache)
+
+
+def test_neither_definitions_nor_go(cache):
+    (cache / CRDS).rmdir()
+    with pytest.raises(BinaryError, match=r"(?s)Gateway API's definitions are not in .* or copy that directory"):
+        find(cache=cache)
+
+
+def test_programs_that_are_there_need_no_go(cache, go):
+    find(cache=cache)
+    go.unlink()
+    assert find(cache=cache).etcd == cache / "bin" / "etcd"
 
 
 def test_a_build_that_fails_says_what_go_said_and_leaves_nothing(tmp_path, cache):
@@ -111,6 +127,8 @@ def test_a_build_that_fails_says_what_go_said_and_leaves_nothing(tmp_path, cache
         tmp_path / "path" / "go",
         """
         import sys
+        if sys.argv[1] == "version":
+            sys.exit(print("go version go1.24.0 linux/amd64"))
         sys.exit("dial tcp: lookup modules.invalid: no such host")
         """,
     )
@@ -124,7 +142,8 @@ def test_definitions_with_another_hash_are_refused(tmp_path, cache):
     _script(
         tmp_path / "path" / "go",
         """
-        print('{"Sum": "h1:other", "Dir": "/nowhere"}')
+        import sys
+        print("go version go1.24.0" if sys.argv[1] == "version" else '{"Sum": "h1:other", "Dir": "/nowhere"}', "")
         """,
     )
     with pytest.raises(BinaryError, match="h1:other"):
