@@ -61,6 +61,7 @@ def _run(*, as_json: bool, plain: bool) -> int:
         view = _view(ledger, as_json=as_json, plain=plain)
         stage = Stage(world, view, ledger)
         with view:
+            _introduction(stage)
             _statefulset(stage)
             _conflicts(stage)
             _deployment(stage)
@@ -91,23 +92,37 @@ def _row(ledger: Ledger, pod: dict[str, Any]) -> PodRow:
 # The story ------------------------------------------------------------------------------------------------------
 
 
+def _introduction(stage: Stage) -> None:
+    stage.view.say(
+        "Two nodes, a real API server and holdfast's controller are up, in network namespaces without a way out. A "
+        "client on blue-network pings 34.123.10.1 every millisecond. For each event: who holds the addresses, the "
+        "client's gap, and the stages: how long after the cause, and how long after the stage before."
+    )
+
+
 def _statefulset(stage: Stage) -> None:
     stage.namespace, stage.route = "proxy-ss-ns", "my-pod-ips"
-    stage.view.say("The guide's StatefulSet: the route selects the Pod proxy-ss-1, eth1 is on blue-network.")
+    stage.view.say(
+        "A StatefulSet and a GKEIPRoute (examples/seed): the route selects the Pod proxy-ss-1 for 34.123.10.1 and "
+        "34.123.10.2 on blue-network."
+    )
     stage.apply("00-namespaces.yaml", "01-network.yaml", "allowed-pod-ips.yaml")
     stage.event("first assignment", lambda: stage.apply("my-pod-ips-statefulset.yaml"), lambda _uid: True, within_s=20)
     first = stage.holder_uid()
-    stage.view.say("The Pod is deleted; the StatefulSet makes another of the same name.")
+    stage.view.say("We delete that Pod. The StatefulSet creates another of the same name, which takes the addresses.")
     stage.event("pod deleted", lambda: stage.delete_pod(first), lambda uid: uid != first, client=True, within_s=20)
 
 
 def _conflicts(stage: Stage) -> None:
-    stage.view.say("The guide's other routes claim the same addresses: the oldest keeps them, the others say so.")
+    stage.view.say(
+        "Two more routes claim the same addresses. The oldest route keeps them; the others report a conflict."
+    )
     stage.apply("my-ip-route.yaml", "my-pod-ips-deployment.yaml")
     stage.status("default/my-ip-route", "Accepted", "AddressConflict")
     stage.status("proxy-deploy-ns/my-pod-ips", "Accepted", "AddressConflict")
     stage.view.say(
-        "The older routes go. The Deployment's Pods, as printed, are not on blue-network: its route says so."
+        "We delete the two older routes. The third gets the addresses, but its Deployment's Pods are not on "
+        "blue-network: its status names them and says what to do."
     )
     stage.world.kubectl("delete", "gkeiproute", "-n", "default", "my-ip-route")
     stage.world.kubectl("delete", "-f", str(stage.seed("my-pod-ips-statefulset.yaml")), "--wait=false")
@@ -116,19 +131,24 @@ def _conflicts(stage: Stage) -> None:
 
 def _deployment(stage: Stage) -> None:
     stage.namespace, stage.route = "proxy-deploy-ns", "my-pod-ips"
-    stage.view.say("With the guide's annotation lines uncommented they are.")
+    stage.view.say("We add that annotation to the Deployment. The newest of its four Pods becomes the holder.")
     multi_nic = "my-pod-ips-deployment-multi-nic.yaml"
     stage.event("deployment", lambda: stage.apply(multi_nic), stage.is_newest_of(4), within_s=20)
-    stage.view.say("Rollout of the four Pods: the newest wins, each time there is one.")
+    stage.view.say(
+        "A rollout replaces all four Pods: a handover to the newest Ready Pod, each time there is a newer one."
+    )
     before = stage.uids()
     stage.event("rollout", lambda: _restart(stage), stage.is_newest_of(4, without=before), client=True, within_s=30)
-    stage.view.say("One Pod more, newer than all others.")
+    stage.view.say("We scale the Deployment to five. The new Pod is the newest: another handover.")
     stage.event("scaled up", lambda: _scale_up(stage, 5), stage.is_newest_of(5), client=True, within_s=20)
     first = stage.holder_uid()
-    stage.view.say("The holder is no longer ready, and then is again.")
+    stage.view.say("The holder is no longer Ready: handover to the next Pod. Then it is Ready again: handover back.")
     stage.event("readiness lost", stage.handle(first).fail_app, lambda uid: uid != first, client=True, within_s=10)
     stage.event("readiness back", stage.handle(first).heal_app, lambda uid: uid == first, client=True, within_s=10)
-    stage.view.say("The holder's node loses its power; its Lease of 10 s runs out.")
+    stage.view.say(
+        "The holder's node loses power, so nothing can be handed over. Failover: another Pod takes the addresses once "
+        "the Lease of 10 s has run out."
+    )
     node = stage.handle(first).node
     off = stage.world.node(node).power_off
     stage.event("node dead", off, lambda uid: stage.node_of(uid) not in ("", node), client=True, within_s=20)

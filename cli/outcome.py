@@ -15,10 +15,11 @@ class Outcome:
     Attributes:
         name: the event, as ``rollout``.
         pod: who had the addresses when it was over.
-        gap_ms: the longest time without an answer that the client saw, its own stalls left out; None: no client.
+        gap_ms: the longest time without an answer that the client saw, its own stalls left out; None: not measured.
         two_holders: instants with two holders, by the kernels' own events.
         times_ms: milliseconds from the cause to each stage of `STAGES` that took place.
         broken: what was not as promised.
+        unmeasured: why the gap of a move was not measured.
     """
 
     name: str
@@ -27,6 +28,12 @@ class Outcome:
     two_holders: int
     times_ms: dict[str, float] = field(default_factory=dict)
     broken: tuple[str, ...] = ()
+    unmeasured: str = ""
+
+    @property
+    def is_move(self) -> bool:
+        """Whether addresses were to move; otherwise it was a status that was looked at."""
+        return self.gap_ms is not None or bool(self.unmeasured)
 
     def as_json(self) -> dict[str, object]:
         """The event as programs read it."""

@@ -27,6 +27,7 @@ SEED = Path(__file__).resolve().parent.parent / "examples" / "seed"
 ADDRESS = "34.123.10.1"
 ADDRESSES = frozenset({"34.123.10.1", "34.123.10.2"})
 NETWORK = "blue-network"
+NOBODY_BEFORE = "nobody held the addresses before"
 
 
 class Stage:
@@ -131,7 +132,15 @@ class Stage:
         within_s: float,
         client: bool = False,
     ) -> None:
-        """Do something, wait until the right Pod has the addresses, and measure what was seen meanwhile."""
+        """Do something, wait until the right Pod has the addresses, and measure what was seen meanwhile.
+
+        Args:
+            name: what the event is called.
+            cause: does it.
+            uid_is_right: whether the Pod with this UID should hold in the end.
+            within_s: how long that may take.
+            client: whether a client asks all the while; no, where nobody has held the addresses before.
+        """
         probe = self.world.client(NETWORK).watch(ADDRESS) if client else None
         mark = self.world.witness.mark()
         cause_s = time.time()
@@ -159,8 +168,9 @@ class Stage:
                 f"{stage} was not seen" for stage in ("acquired", "configured", "announced") if stage not in times
             ]
         gap_ms = max((gap.length_ms for gap in probe.stop()), default=0.0) if probe else None
+        unmeasured = "" if probe else NOBODY_BEFORE
         holders = self.world.two_holders(mark)
-        return Outcome(name, pod.get("metadata", {}).get("name", ""), gap_ms, holders, times, tuple(broken))
+        return Outcome(name, pod.get("metadata", {}).get("name", ""), gap_ms, holders, times, tuple(broken), unmeasured)
 
     def _kernel_problems(self, handle: PodHandle) -> list[str]:
         problems = []
@@ -177,7 +187,7 @@ class Stage:
             self.ledger.wait(
                 f"{route}: {kind} says {reason}", lambda: self.condition(route, kind).get("reason") == reason, within_s
             )
-            self.view.say(f"  {route}: {kind}={reason}: {self.condition(route, kind).get('message', '')}")
+            self.view.condition(route, f"{kind}={reason}", self.condition(route, kind).get("message", ""))
         except LabError as error:
             seen = self.condition(route, kind)
             broken = (f"{error}; it says {seen.get('reason', 'nothing')}: {seen.get('message', '')}",)

@@ -14,14 +14,16 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from cli.outcome import STAGES, Outcome, summary
+from cli import lines
+from cli.outcome import Outcome, summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
 _SHOWN = ("decided", "released", "acquired", "announced")
-"""What fits beside each other on 80 columns; the line of each event and the JSON have all."""
+"""What fits beside each other on 80 columns; the lines of each event and the JSON have all."""
+_POD_COLUMNS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class PodRow:
 
 
 class View:
-    """Plain lines, one per sentence and one per event; the other views differ from it."""
+    """Plain lines of 80 columns; the other views differ from it."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(highlight=False, soft_wrap=True)
@@ -50,25 +52,35 @@ class View:
         pass
 
     def say(self, line: str) -> None:
-        """Print the sentence."""
-        self._console.print(line, markup=False)
+        """Print a sentence of the story."""
+        self._print("", *lines.paragraph(line))
+
+    def condition(self, route: str, what: str, message: str) -> None:
+        """Print what a route's status says."""
+        self._print(*lines.condition(route, what, message))
 
     def outcome(self, outcome: Outcome) -> None:
         """Print the event's figures, and what was not as promised."""
-        self._console.print(sentence(outcome), markup=False)
-        for problem in outcome.broken:
-            self._console.print(f"  NOT AS PROMISED: {problem}", markup=False)
+        self._print(*lines.event(outcome), *(f"  NOT AS PROMISED: {problem}" for problem in outcome.broken))
 
     def end(self, outcomes: list[Outcome]) -> None:
         """Print the table of all events and the verdict."""
+        self._print("")
         self._console.print(table(outcomes))
         self._console.print(verdict(outcomes))
+
+    def _print(self, *several: str) -> None:
+        for each in several:
+            self._console.print(each, markup=False)
 
 
 class Silent(View):
     """Nothing until the end, then one JSON document on standard output."""
 
     def say(self, line: str) -> None:
+        """Say nothing."""
+
+    def condition(self, route: str, what: str, message: str) -> None:
         """Say nothing."""
 
     def outcome(self, outcome: Outcome) -> None:
@@ -111,30 +123,29 @@ class Terminal(View):
         for pod in self._pods():
             style = "bold green" if pod.addresses else ""
             ready = Text("yes" if pod.ready else "no", style="" if pod.ready else "red")
-            rows.add_row(Text(pod.name, style), pod.node, ready, Text(" ".join(pod.addresses), style), pod.holds)
+            rows.add_row(
+                Text(lines.cut(pod.name, _POD_COLUMNS), style),
+                pod.node,
+                ready,
+                Text(" ".join(pod.addresses), style),
+                pod.holds,
+            )
         gaps = ", ".join(self._gaps) or "none yet"
         return Group(Text(""), rows, Text(f"The client's longest gap at each event: {gaps}", "italic"))
 
 
-def sentence(outcome: Outcome) -> str:
-    """One event in one line."""
-    gap = "no client" if outcome.gap_ms is None else f"client's gap {outcome.gap_ms:.1f} ms"
-    stages = ", ".join(f"{stage} {outcome.times_ms[stage]:.1f}" for stage in STAGES if stage in outcome.times_ms)
-    after = f" (ms after its cause: {stages})" if stages else ""
-    return f"  {outcome.name}: {outcome.pod or 'nobody'}; {gap}; two holders: {outcome.two_holders}{after}"
-
-
 def table(outcomes: list[Outcome]) -> Table:
     """The events at which an address moved, one row each."""
-    rows = Table(title="What was seen (times in ms after the cause)", title_justify="left", header_style="bold")
+    title = "What was seen: the client's gap, and stages in ms after the cause"
+    rows = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     rows.add_column("event", no_wrap=True)
-    for heading in ("gap ms", "two\nholders", *_SHOWN):
+    for heading in ("gap ms", "two holders", *_SHOWN):
         rows.add_column(heading, justify="right")
     for each in outcomes:
-        if each.gap_ms is None and not each.times_ms:
+        if not each.is_move:
             continue
-        gap = "" if each.gap_ms is None else f"{each.gap_ms:.1f}"
-        times = (f"{each.times_ms[stage]:.0f}" if stage in each.times_ms else "" for stage in _SHOWN)
+        gap = "-" if each.gap_ms is None else f"{each.gap_ms:.1f}"
+        times = (f"{each.times_ms[stage]:.0f}" if stage in each.times_ms else "-" for stage in _SHOWN)
         rows.add_row(each.name, gap, str(each.two_holders), *times, style="red" if each.broken else "")
     return rows
 
@@ -142,6 +153,6 @@ def table(outcomes: list[Outcome]) -> Table:
 def verdict(outcomes: list[Outcome]) -> Text:
     """The last line."""
     if summary(outcomes)["ok"]:
-        return Text("As promised: the address followed the Pod, and never stood in two.", "bold green")
+        return Text("As promised: the addresses followed the Pods, and never had two holders.", "bold green")
     broken = sum(bool(each.broken) or bool(each.two_holders) for each in outcomes)
     return Text(f"NOT AS PROMISED in {broken} of {len(outcomes)} events; see above.", "bold red")

@@ -1,7 +1,7 @@
 """What the API server and the network said, and when: the demo's evidence. Nothing here comes from holdfast's own logs.
 
 Leases and Pods are watched with the lab's own client; kernel events and frames come from the lab's witness. `stages`
-is pure and turns them into the times of one hand-over.
+is pure and turns them into the times of one handover.
 """
 
 from __future__ import annotations
