@@ -16,7 +16,7 @@ WIDTH = 80
 MEANING = {
     "decided": "the Lease names the next owner",
     "annotated": "the owner's Pod is told its addresses",
-    "released": "the last holder has removed them",
+    "released": "the last holder no longer has them",
     "acquired": "the Lease names the new holder",
     "configured": "the new holder's kernel has them all",
     "announced": "its first gratuitous ARP is sent",

@@ -27,7 +27,7 @@ SEED = Path(__file__).resolve().parent.parent / "examples" / "seed"
 ADDRESS = "34.123.10.1"
 ADDRESSES = frozenset({"34.123.10.1", "34.123.10.2"})
 NETWORK = "blue-network"
-NOBODY_BEFORE = "nobody held the addresses before"
+NOBODY_BEFORE = "nobody held the addresses when it began"
 
 
 class Stage:

@@ -73,7 +73,7 @@ def test_an_event_is_a_head_line_and_one_line_per_stage_in_the_order_of_time():
 
 def test_what_was_not_measured_is_said_and_why():
     told = lines.event(Outcome("first assignment", "web-0", None, 0, {}, (), NOBODY_BEFORE))
-    assert told[1] == "    gap        not measured: nobody held the addresses before"
+    assert told[1] == "    gap        not measured: nobody held the addresses when it began"
 
 
 def test_a_status_that_was_looked_at_is_no_move():
