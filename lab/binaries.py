@@ -215,7 +215,7 @@ def _gateway_crds(root: Path, go: Builder, fetching: Callable[[], None]) -> Path
     if folder.is_dir():
         return folder
     lacking = f"the Gateway API's definitions are not in {folder}"
-    builder = _builder(go, lacking, "or copy that directory from a machine that has it")
+    builder = _builder(go, lacking, f"or copy {root} from a machine that has built it")
     fetching()
     module = json.loads(_run(builder, ["mod", "download", "-json", _GATEWAY_MODULE], f"download {_GATEWAY_MODULE}"))
     if module["Sum"] != _GATEWAY_SUM:
