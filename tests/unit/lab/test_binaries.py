@@ -112,7 +112,8 @@ def test_neither_programs_nor_go(cache):
 
 def test_neither_definitions_nor_go(cache):
     (cache / CRDS).rmdir()
-    with pytest.raises(BinaryError, match=r"(?s)Gateway API's definitions are not in .* or copy .*cache from a machine"):
+    said = r"(?s)Gateway API's definitions are not in .* or copy .*cache from a machine"
+    with pytest.raises(BinaryError, match=said):
         find(cache=cache)
 
 
