@@ -10,24 +10,39 @@ from typing import TYPE_CHECKING
 
 from contract.names import CONTROLLER_ACCOUNT, SYSTEM_NAMESPACE
 from lab.program import Program
+from lab.world.credentials import account_token
 
 if TYPE_CHECKING:
-    from lab.world.world import World
+    from pathlib import Path
+
+    from lab.api_client import ApiClient
+    from lab.world.credentials import Credentials
+    from lab.world.networks import Networks
 
 _FIRST_HOST = 31
 _TOKEN_S = 24 * 3600
 
 
-def start(world: World, count: int) -> tuple[Program, ...]:
-    """Start replicas of the controller; each can be killed, paused and started again by itself."""
-    token = world.token(SYSTEM_NAMESPACE, CONTROLLER_ACCOUNT, duration_s=_TOKEN_S)
-    kubeconfig = world.control_plane.credentials.kubeconfig(CONTROLLER_ACCOUNT, token)
+def start(
+    count: int, *, api: ApiClient, credentials: Credentials, networks: Networks, logs: Path
+) -> tuple[Program, ...]:
+    """Start replicas of the controller; each can be killed, paused and started again by itself.
+
+    Args:
+        count: how many.
+        api: a client that may ask for their account's token.
+        credentials: where their kubeconfig is written.
+        networks: on the first of which each gets a place.
+        logs: where their logs go.
+    """
+    token = account_token(api, SYSTEM_NAMESPACE, CONTROLLER_ACCOUNT, _TOKEN_S)
+    kubeconfig = credentials.kubeconfig(CONTROLLER_ACCOUNT, token)
     replicas = []
     for number in range(count):
         name = f"ctl-{number}"
-        world.networks.host(name, name, 0, _FIRST_HOST + number)
+        networks.host(name, name, 0, _FIRST_HOST + number)
         argv = [sys.executable, "-m", "controller.cli", "run", "--kubeconfig", str(kubeconfig), "--identity", name]
-        replica = Program(f"controller-{number}", argv, world.logs / f"controller-{number}.log", name)
+        replica = Program(f"controller-{number}", argv, logs / f"controller-{number}.log", name)
         replica.start()
         replicas.append(replica)
     return tuple(replicas)

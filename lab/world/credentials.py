@@ -1,4 +1,4 @@
-"""Who may speak to the API server: a static token per component, and kubeconfig files.
+"""Who may speak to the API server: a static token per component, service accounts' tokens, and kubeconfig files.
 
 The API server signs its own certificate, which is also the CA; its key also signs service account tokens (a lab
 needs no second one, and no openssl). Nodes have a kubelet's user and group, so that they may do what a kubelet may.
@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import secrets
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from lab.api_client import ApiClient
 
 ADMIN = "admin"
 CONTROLLER_MANAGER = "system:kube-controller-manager"
@@ -22,6 +24,23 @@ SCHEDULER = "system:kube-scheduler"
 def node_user(node: str) -> str:
     """The user of a node's kubelet."""
     return f"system:node:{node}"
+
+
+def account_token(
+    api: ApiClient, namespace: str, account: str, duration_s: int, pod: tuple[str, str] | None = None
+) -> str:
+    """Ask for a service account's token, bound to a Pod (name, UID) if one is given.
+
+    Raises:
+        ApiError: it was refused.
+        ApiUnreachable: there was no answer.
+    """
+    spec: dict[str, Any] = {"expirationSeconds": duration_s, "audiences": []}
+    if pod:
+        spec["boundObjectRef"] = {"apiVersion": "v1", "kind": "Pod", "name": pod[0], "uid": pod[1]}
+    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
+    answer = api.create(f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token", request)
+    return str(answer["status"]["token"])
 
 
 @dataclass(slots=True)

@@ -23,7 +23,10 @@ from lab.world.credentials import node_user
 from lab.world.networks import SWITCH, port
 
 if TYPE_CHECKING:
-    from lab.world.world import World
+    from pathlib import Path
+
+    from lab.world.credentials import Credentials
+    from lab.world.networks import Networks
 
 _ANSWER_S = 10.0
 _END_S = 5.0
@@ -32,19 +35,26 @@ _END_S = 5.0
 class NodeHandle:
     """One node as the world sees it."""
 
-    def __init__(self, world: World, number: int) -> None:
-        """Make its network namespace; it is started by `start`."""
+    def __init__(self, number: int, *, networks: Networks, credentials: Credentials, folder: Path, logs: Path) -> None:
+        """Make its network namespace; it is started by `start`.
+
+        Args:
+            number: of the node; credentials have a token for so many (`control_plane.NODE_NUMBERS`).
+            networks: which it is plugged into, all of them.
+            credentials: where its kubeconfig is written.
+            folder: in which it gets a directory of its own name.
+            logs: where its log goes.
+        """
         self.name = f"node-{number}"
         self.number = number
-        self.netns = world.networks.node(number)
-        self.run_dir = world.state / "nodes" / self.name
+        self.netns = networks.node(number)
+        self.run_dir = folder / self.name
         (self.run_dir / "pods").mkdir(parents=True)
-        self._networks = world.networks
-        credentials = world.control_plane.credentials
+        self._networks = networks
         kubeconfig = credentials.kubeconfig(self.name, credentials.token(node_user(self.name)))
         argv = [sys.executable, "-m", "lab.world.kubelet", "--name", self.name, "--kubeconfig", str(kubeconfig)]
-        argv += ["--run-dir", str(self.run_dir), "--networks", ",".join(world.networks.names)]
-        self.program = Program(self.name, argv, world.logs / f"{self.name}.log", self.netns)
+        argv += ["--run-dir", str(self.run_dir), "--networks", ",".join(networks.names)]
+        self.program = Program(self.name, argv, logs / f"{self.name}.log", self.netns)
 
     def start(self) -> None:
         """Start the process that plays the kubelet."""

@@ -23,6 +23,7 @@ from lab.witness.client import Client
 from lab.witness.witness import Witness
 from lab.world import controllers, install, pods
 from lab.world.control_plane import ControlPlane
+from lab.world.credentials import account_token
 from lab.world.networks import Networks
 from lab.world.nodes import NodeHandle
 from lab.world.pods import PodHandle
@@ -110,7 +111,7 @@ class World:
         self.witness = Witness(self.state, self.logs / "witness.log")
         undo.callback(self.witness.stop)
         self.witness.start()
-        self.controllers = controllers.start(self, self._controller_count)
+        self.controllers = self._start_controllers()
         for controller in self.controllers:
             undo.callback(controller.kill)
         for _ in range(self._node_count):
@@ -125,8 +126,17 @@ class World:
         self.wait_service_account("default")
         self.started_in_s = time.monotonic() - began
 
+    def _start_controllers(self) -> tuple[Program, ...]:
+        credentials = self.control_plane.credentials
+        return controllers.start(
+            self._controller_count, api=self.api, credentials=credentials, networks=self.networks, logs=self.logs
+        )
+
     def _add(self) -> NodeHandle:
-        node = NodeHandle(self, len(self.nodes) + 1)
+        number, credentials = len(self.nodes) + 1, self.control_plane.credentials
+        node = NodeHandle(
+            number, networks=self.networks, credentials=credentials, folder=self.state / "nodes", logs=self.logs
+        )
         self.nodes[node.name] = node
         node.start()
         return node
@@ -222,12 +232,7 @@ class World:
 
     def token(self, namespace: str, account: str, pod: tuple[str, str] | None = None, duration_s: int = 3600) -> str:
         """Ask for a service account's token, bound to a Pod (name, UID) if one is given."""
-        spec: dict[str, Any] = {"expirationSeconds": duration_s, "audiences": []}
-        if pod:
-            spec["boundObjectRef"] = {"apiVersion": "v1", "kind": "Pod", "name": pod[0], "uid": pod[1]}
-        request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
-        answer = self.api.create(f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token", request)
-        return str(answer["status"]["token"])
+        return account_token(self.api, namespace, account, duration_s, pod)
 
     def create_namespace(self, name: str) -> None:
         """Create a namespace and wait until Pods may be made in it."""
