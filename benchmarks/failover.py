@@ -28,6 +28,7 @@ from common import heading, world
 from lab import wiring
 from lab.chaos.faults import named
 from lab.chaos.scene import NETWORK, Scene
+from lab.chaos.trial import try_fault
 from lab.program import Program
 from lab.wiring import Links
 from lab.witness.capture import CONTROL
@@ -100,7 +101,7 @@ def _holdfast_rows(made: World, rounds: int) -> Iterator[Row]:
         trials = []
         for _ in range(rounds):
             with Scene(made, ledger, number=next(numbers), lease_s=lease_s) as scene:
-                trials.append(scene.trial(named(name)))
+                trials.append(try_fault(scene, named(name)))
         two = [_longest(trial.overlaps, trial.settled_s) for trial in trials]
         yield Row(f"holdfast, lease {lease_s} s", event, tuple(trial.gap_s for trial in trials), tuple(two))
 

@@ -11,6 +11,7 @@ import time
 from common import heading, world
 
 from lab.chaos.scene import Scene
+from lab.chaos.trial import watched
 from lab.witness.ledger import Ledger
 
 AWAY_S = float(sys.argv[1]) if len(sys.argv) > 1 else 300.0
@@ -26,7 +27,7 @@ def main() -> None:
             time.sleep(AWAY_S)  # what is measured
             made.control_plane.api_server.start()
 
-        trial = scene.watched("API server away", away, 60.0)
+        trial = watched(scene, "API server away", away, 60.0)
     ends = [each.end_s for each in trial.tenures if each.end_s is not None and each.end_s < trial.healed_s]
     starts = [each.start_s for each in trial.tenures if each.start_s > trial.struck_s]
     print(heading("API server away"))

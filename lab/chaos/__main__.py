@@ -24,6 +24,7 @@ from lab.chaos.faults import FAULTS
 from lab.chaos.page import Case, page
 from lab.chaos.scene import Scene
 from lab.chaos.storm import storm
+from lab.chaos.trial import try_fault
 from lab.witness.ledger import Ledger
 from lab.world.world import World
 
@@ -64,10 +65,10 @@ def _cases(world: World, chosen: argparse.Namespace) -> Iterator[Case]:
             if chosen.only not in fault.name:
                 continue
             if not fault.fresh:
-                yield Case(lasting.trial(fault), fault)
+                yield Case(try_fault(lasting, fault), fault)
                 continue
             with Scene(world, ledger, number=next(numbers), lease_s=chosen.lease_s) as fresh:
-                yield Case(fresh.trial(fault), fault)
+                yield Case(try_fault(fresh, fault), fault)
     storms = 0 if chosen.only else round(chosen.minutes * 60 / STORM_S)
     for seed in range(chosen.seed, chosen.seed + storms):
         with Scene(world, ledger, number=next(numbers), lease_s=chosen.lease_s) as fresh:

@@ -1,6 +1,6 @@
 """The catalogue of faults: each a value that says how it is made and healed, and what it may cost at most.
 
-Tests, `make chaos` and the benchmarks try these same values (`lab.chaos.scene.Scene.trial`). A bound is a function of
+Tests, `make chaos` and the benchmarks try these same values (`lab.chaos.trial.try_fault`). A bound is a function of
 the Lease's duration *d* and of how long the fault lasted: what docs/ownership.md promises, nothing added for slow
 machines. Not here: how they are made (`lab.chaos.strikes`), what judges (`lab.witness.judge`), and faults of a whole
 machine's clock.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lab.chaos.faults import Fault
-    from lab.chaos.scene import Trial
+    from lab.chaos.trial import Trial
     from lab.witness.judge import Tenure
 
 _WIDTH, _LEFT, _ROW = 960, 240, 22

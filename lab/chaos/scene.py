@@ -1,10 +1,11 @@
-"""One route, two Pods on two nodes, and a client that pings: what faults are tried on, and how they are judged.
+"""One route, two Pods on two nodes, and a client that pings: what faults are tried on.
 
     with Scene(world, Ledger(world.api), number=1, lease_s=2) as scene:
-        trial = scene.trial(fault)
+        scene.holder.kill_sidecar()
+        scene.settle(READY_S)
 
-Judged are kernels and wire alone (`lab.witness`, `lab.witness.judge`, the client's own answers and neighbour table).
-Leases are read to know when all is settled again, which a trial waits for, and who is to be struck.
+Leases are read to know when all is settled again, and who is to be struck. Not here: what is done to it
+(`lab.chaos.strikes`), and what is seen meanwhile (`lab.chaos.trial`).
 """
 
 from __future__ import annotations
@@ -13,74 +14,26 @@ import contextlib
 import datetime as dt
 import json
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from lab.api_client import is_ready
-from lab.chaos.proxy import Proxy
 from lab.errors import LabError, WaitTimeout
 from lab.wiring import Links
-from lab.witness import judge
-from lab.witness.ledger import LEASES, PODS, Ledger
+from lab.witness.ledger import PODS, Ledger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from contract.lease import LeaseView
-    from lab.chaos.faults import Fault
-    from lab.witness.client import Gap, Probe
-    from lab.witness.frames import Frame
-    from lab.witness.judge import Overlap, Tenure
-    from lab.witness.kernel_events import KernelEvent
     from lab.world.pods import PodHandle
     from lab.world.world import World
 
 NETWORK: Final = "blue-network"
 INTERFACE: Final = "eth1"
 READY_S: Final = 60.0
-SETTLED_S: Final = 40.0
 _LOOK_EVERY_S: Final = 0.02
 _ANNOUNCED: Final = '"state":"announced"'
 _INTERFACES = json.dumps(
     [{"interfaceName": "eth0", "network": "default"}, {"interfaceName": INTERFACE, "network": NETWORK}]
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """What one fault did.
-
-    Attributes:
-        struck_s: when the fault began; `healed_s`: when it was healed; `settled_s`: when all was as before it.
-        vacant_s: the longest time that the address was on nobody, by the kernels.
-        gap_s: the longest time for which the client got no answer, with what it overslept meanwhile.
-        overlaps: times at which two had it; `false`: frames of one that had it no more.
-        neighbour: whether the client's neighbour table named the holder in the end.
-        tenures: who had it and when; `gaps`: of the client; `frames`: that claimed it on the switch.
-        versions: (when, holder's name, owner's name) of each version of the Lease.
-        trouble: why it was never settled again, or ``""``.
-    """
-
-    fault: str
-    lease_s: int
-    struck_s: float
-    healed_s: float
-    settled_s: float
-    vacant_s: float
-    gap_s: float
-    overlaps: tuple[Overlap, ...]
-    false: tuple[Frame, ...]
-    neighbour: bool
-    tenures: tuple[Tenure, ...]
-    gaps: tuple[Gap, ...]
-    frames: tuple[Frame, ...]
-    versions: tuple[tuple[float, str, str], ...]
-    trouble: str
-
-    @property
-    def lasted_s(self) -> float:
-        """How long the fault lasted."""
-        return self.healed_s - self.struck_s
 
 
 class Scene:
@@ -93,6 +46,7 @@ class Scene:
         self.lease_s = lease_s
         self.namespace = f"faults-{number}"
         self.address = f"192.0.2.{number}"
+        self.lease_name = f"{self.namespace}/holdfast-r"
         self._undo = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -119,7 +73,12 @@ class Scene:
     @property
     def lease(self) -> LeaseView | None:
         """The newest version of the route's Lease."""
-        return self.ledger.lease(f"{self.namespace}/holdfast-r")
+        return self.ledger.lease(self.lease_name)
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The names of its Pods by their UIDs."""
+        return {pod["metadata"]["uid"]: pod["metadata"]["name"] for pod in self.ledger.all(PODS, self.namespace)}
 
     @property
     def pods(self) -> list[PodHandle]:
@@ -153,10 +112,6 @@ class Scene:
                 return pod
         raise LabError(f"{self.namespace}: no other Pod runs now")
 
-    def proxied(self) -> contextlib.AbstractContextManager[Proxy]:
-        """A proxy in front of the API server (`lab.chaos.proxy`)."""
-        return Proxy(self.world.state / "proxy")
-
     # what can be done ------------------------------------------------------------------------------------------
 
     def choose(self, name: str, *, eligible: bool) -> None:
@@ -181,37 +136,6 @@ class Scene:
 
         self.ledger.wait(f"{self.namespace}: {uid} holds", holds, READY_S)
 
-    def trial(self, fault: Fault) -> Trial:
-        """Strike, wait, heal, wait until all is settled; and say what was seen."""
-        with contextlib.ExitStack() as around:
-            proxy = around.enter_context(self.proxied()) if fault.proxied else None
-            if proxy is not None:
-                self._renewed(3)  # what was cut by the proxy's coming is there again
-
-            def strike() -> None:
-                heal = fault.strike(self, proxy)
-                try:
-                    time.sleep(fault.lasts_s(self.lease_s))  # the fault's own duration; nothing is waited for
-                finally:
-                    heal()
-
-            return self.watched(fault.name, strike, SETTLED_S)
-
-    def watched(self, name: str, strike: Callable[[], None], settled_s: float) -> Trial:
-        """Let something be done to a settled scene, wait until it is settled again, and say what was seen."""
-        with self.world.client(NETWORK).watch(self.address) as probe:
-            self.settle(READY_S)
-            struck_s = time.time()
-            strike()
-            self.world.control_plane.wait_ready().close()
-            healed_s = time.time()
-            trouble = ""
-            try:
-                self.settle(settled_s)
-            except LabError as error:
-                trouble = str(error)
-            return self._judged(name, struck_s, healed_s, probe, trouble)
-
     def settle(self, timeout_s: float) -> None:
         """Wait until the newer Pod has the address, as Lease, kernels and the client's neighbour table say.
 
@@ -227,7 +151,8 @@ class Scene:
         if amiss:
             raise WaitTimeout(f"{self.namespace}: waited {timeout_s:g} s in vain: {amiss}")
 
-    def _renewed(self, times: int) -> None:
+    def wait_renewed(self, times: int) -> None:
+        """Wait until the holder has renewed its Lease so many times from now on."""
         seen: set[str] = set()
 
         def often_enough() -> bool:
@@ -242,7 +167,7 @@ class Scene:
         lease = self.lease
         if lease is None:
             return "there is no Lease"
-        names = {pod["metadata"]["uid"]: pod["metadata"]["name"] for pod in self.ledger.all(PODS, self.namespace)}
+        names = self.names
         for what, uid in (("held by", lease.holder), ("owned by", lease.owner)):
             if names.get(uid) != "newer":
                 return f"the Lease is {what} {names.get(uid) or uid or 'nobody'}, not by newer"
@@ -257,54 +182,13 @@ class Scene:
             has = f"{self.address}/32" in pod.addresses(INTERFACE)
             if has != (pod.name == "newer"):
                 return f"{pod.name} {'has' if has else 'has not'} {self.address}"
-        return "" if self._neighbour_right() else "the client's neighbour table does not name the newer Pod"
+        return "" if self.neighbour_right() else "the client's neighbour table does not name the newer Pod"
 
-    def _neighbour_right(self) -> bool:
+    def neighbour_right(self) -> bool:
+        """Whether the client's neighbour table names the newer Pod."""
         with Links(f"client-{NETWORK}") as client:
             known = client.neighbour(self.address)
         return any(pod.name == "newer" and _mac(pod) == known for pod in self.pods)
-
-    # what was seen ---------------------------------------------------------------------------------------------
-
-    def _judged(self, fault: str, struck_s: float, healed_s: float, probe: Probe, trouble: str) -> Trial:
-        neighbour = self._neighbour_right()
-        gaps = tuple(gap for gap in probe.stop() if gap.start_s + gap.most_s >= struck_s)
-        settled_s = time.time()
-        witness = self.world.witness
-        events: list[KernelEvent] = witness.events()
-        tenures = judge.tenures(events, self.address, until_s=settled_s)
-        vacant = judge.vacancies(tenures, struck_s, settled_s)
-        frames = [each for each in witness.frames(struck_s) if each.sender_ip == self.address]
-        return Trial(
-            fault=fault,
-            lease_s=self.lease_s,
-            struck_s=struck_s,
-            healed_s=healed_s,
-            settled_s=settled_s,
-            vacant_s=max((end_s - start_s for start_s, end_s in vacant), default=0.0),
-            gap_s=max((gap.most_s for gap in gaps), default=0.0),
-            overlaps=tuple(each for each in witness.two_holders(struck_s) if each.address == self.address),
-            false=tuple(each for each in witness.false_speakers(struck_s) if each.sender_ip == self.address),
-            neighbour=neighbour,
-            tenures=tuple(each for each in tenures if each.end_s is None or each.end_s >= struck_s),
-            gaps=gaps,
-            frames=tuple(each for each in frames if each.kind != "echo-reply"),
-            versions=tuple(self._versions(struck_s)),
-            trouble=trouble,
-        )
-
-    def _versions(self, since_s: float) -> list[tuple[float, str, str]]:
-        names = {pod["metadata"]["uid"]: pod["metadata"]["name"] for pod in self.ledger.all(PODS, self.namespace)}
-        found: list[tuple[float, str, str]] = []
-        for seen in self.ledger.since(since_s):
-            if seen.kind != LEASES or seen.name != f"{self.namespace}/holdfast-r":
-                continue
-            holder = str(seen.body["spec"].get("holderIdentity") or "")
-            owner = str(seen.body["metadata"].get("annotations", {}).get("holdfast.dev/owner", ""))
-            version = names.get(holder, ""), names.get(owner, "")
-            if not found or found[-1][1:] != version:
-                found.append((seen.at_s, *version))
-        return found
 
     # making it -------------------------------------------------------------------------------------------------
 

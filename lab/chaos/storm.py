@@ -13,13 +13,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from lab.chaos.faults import FAULTS
+from lab.chaos.trial import watched
 from lab.errors import LabError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from lab.chaos.faults import Fault
-    from lab.chaos.scene import Scene, Trial
+    from lab.chaos.scene import Scene
+    from lab.chaos.trial import Trial
 
 AT_ONCE: Final = 3
 SETTLED_S: Final = 150.0
@@ -69,7 +71,7 @@ def storm(scene: Scene, seed: int, length_s: float) -> tuple[Trial, list[str]]:
         for node in scene.world.nodes.values():
             node.power_on()
 
-    trial = scene.watched(f"storm {seed}", strikes, SETTLED_S)
+    trial = watched(scene, f"storm {seed}", strikes, SETTLED_S)
     return trial, told
 
 

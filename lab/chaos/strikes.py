@@ -337,5 +337,5 @@ def answers_lost(scene: Scene, proxy: Proxy | None) -> Callable[[], None]:
 
 def _needed(proxy: Proxy | None) -> Proxy:
     if proxy is None:
-        raise LabError("this fault needs the proxy: try it by Scene.trial")
+        raise LabError("this fault needs the proxy: try it by lab.chaos.trial.try_fault")
     return proxy

@@ -11,8 +11,8 @@ import pytest
 
 from lab.chaos.faults import FAULTS, named
 from lab.chaos.page import Case, page
-from lab.chaos.scene import Trial
 from lab.chaos.storm import AT_ONCE, schedule
+from lab.chaos.trial import Trial
 from lab.witness.client import Gap
 from lab.witness.frames import Frame
 from lab.witness.judge import Overlap, Tenure
