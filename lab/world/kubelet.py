@@ -27,7 +27,8 @@ from lab import closed
 from lab.api_client import ApiClient
 from lab.errors import ApiError, ApiUnreachable, LabError
 from lab.world import networks
-from lab.world.pod_worker import PodLife
+from lab.world.host import Host, now
+from lab.world.pod_worker import PodWorker
 from lab.world.sandbox import Sandboxes
 
 Object = dict[str, Any]
@@ -40,95 +41,71 @@ _TRY_AGAIN_S: Final = 0.1
 _STRATEGIC: Final = "application/strategic-merge-patch+json"
 
 
-class Node:
-    """One node; what its Pods share."""
+class Kubelet:
+    """One node's."""
 
-    def __init__(self, arguments: argparse.Namespace) -> None:
-        self.name: str = arguments.name
-        self.run_dir: Path = arguments.run_dir
-        self.volumes = closed.RUN / "volumes" / self.name
-        self.sidecar_argv: list[str] = shlex.split(arguments.sidecar) if arguments.sidecar else SIDECAR
-        number = int(self.name.rpartition("-")[2])
-        self.address = networks.address(0, number, 1)
-        self.api, self.ca_file, self.service_env = _client(arguments.kubeconfig)
-        witness = arguments.witness or self.run_dir.parent.parent / "witness.sock"
-        self.sandboxes = Sandboxes(number, arguments.networks.split(","), witness)
-        self._lives: dict[str, PodLife] = {}
+    def __init__(self, host: Host) -> None:
+        """Nothing happens before `run`."""
+        self._host = host
+        self._workers: dict[str, PodWorker] = {}
         self._lock = threading.Lock()
-        self._said = ""
 
     def run(self) -> None:
         """Play the kubelet until killed."""
         self._sweep()
         self._listen()
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
-        for kind, pod in self.api.watch("/api/v1/pods", fieldSelector=f"spec.nodeName={self.name}"):
+        for kind, pod in self._host.api.watch("/api/v1/pods", fieldSelector=f"spec.nodeName={self._host.name}"):
             self._heard(kind, pod)
-
-    def now(self) -> str:
-        """The time as the API writes it."""
-        return dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-    def say(self, key: tuple[str, str], what: str) -> None:
-        """Write a line to the node's log, the same one only once in a row."""
-        line = f"{'/'.join(key)}: {what}"
-        if line != self._said:
-            sys.stderr.write(f"{dt.datetime.now(dt.UTC).isoformat()} {line}\n")
-        self._said = line
-
-    def forget(self, life: PodLife) -> None:
-        """Nothing is left of a Pod."""
-        with self._lock:
-            self._lives.pop(life.uid, None)
-
-    def discard(self, volume: Path) -> None:
-        """Remove a Pod's volume."""
-        shutil.rmtree(volume, ignore_errors=True)
 
     # Pods ------------------------------------------------------------------------------------------------------
 
     def _heard(self, kind: str, pod: Object) -> None:
-        uid = pod["metadata"]["uid"]
         with self._lock:
-            life = self._lives.get(uid)
+            worker = self._workers.get(pod["metadata"]["uid"])
         if kind == "DELETED":
-            if life:
-                life.deleted()
-        elif life:
-            life.changed(pod)
+            if worker:
+                worker.deleted()
+        elif worker:
+            worker.changed(pod)
         elif pod.get("status", {}).get("phase") not in ("Succeeded", "Failed"):
-            self._take(PodLife(self, pod))
+            self._take(PodWorker(self._host, pod, self._forget))
 
-    def _take(self, life: PodLife) -> None:
+    def _take(self, worker: PodWorker) -> None:
         """Begin a Pod's life, after that of an earlier Pod of its name is over."""
         with self._lock:
-            before = [each for each in self._lives.values() if each.key == life.key]
-            self._lives[life.uid] = life
+            before = [each for each in self._workers.values() if each.place.full_name == worker.place.full_name]
+            self._workers[worker.place.uid] = worker
 
         def begin() -> None:
             for each in before:
                 each.join()
-            life.start()
+            worker.start()
 
         if before:
             threading.Thread(target=begin, daemon=True).start()
         else:
             begin()
 
+    def _forget(self, worker: PodWorker) -> None:
+        with self._lock:
+            self._workers.pop(worker.place.uid, None)
+
     def _sweep(self) -> None:
         """Remove what an earlier process of this node has left: its processes have ended with it."""
-        (self.run_dir / "logs").mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(self.volumes, ignore_errors=True)
-        self.volumes.mkdir(parents=True)
-        records = list((self.run_dir / "pods").glob("*.json"))
-        self.sandboxes.sweep(json.loads(each.read_text())["netns"] for each in records)
+        run_dir, volumes = self._host.run_dir, self._host.volumes
+        (run_dir / "logs").mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(volumes, ignore_errors=True)
+        volumes.mkdir(parents=True)
+        records = list((run_dir / "pods").glob("*.json"))
+        self._host.sandboxes.sweep(json.loads(each.read_text())["netns"] for each in records)
         for each in records:
             each.unlink()
 
     # orders ----------------------------------------------------------------------------------------------------
 
     def _listen(self) -> None:
-        path = self.run_dir / "control.sock"
+        path = self._host.run_dir / "control.sock"
         path.unlink(missing_ok=True)
         door = socket.socket(socket.AF_UNIX)
         door.bind(str(path))
@@ -156,10 +133,10 @@ class Node:
         if request["do"] not in ("fail-app", "heal-app"):
             raise LabError(f"cannot {request['do']!r}: fail-app and heal-app are known")
         with self._lock:
-            lives = [each for each in self._lives.values() if "/".join(each.key) == request["pod"]]
-        if not lives:
-            raise LabError(f"Pod {request['pod']} does not run on {self.name}")
-        lives[-1].order(request["do"])
+            named = [each for each in self._workers.values() if each.place.full_name == request["pod"]]
+        if not named:
+            raise LabError(f"Pod {request['pod']} does not run on {self._host.name}")
+        named[-1].order(request["do"])
 
     # the node's own objects ------------------------------------------------------------------------------------
 
@@ -172,39 +149,40 @@ class Node:
                     self._renew()
                     time.sleep(_HEARTBEAT_S)
             except (ApiUnreachable, ApiError) as error:
-                self.say(("node", self.name), str(error))
+                self._host.say(f"node/{self._host.name}", str(error))
                 time.sleep(_TRY_AGAIN_S)
 
     def _register(self) -> None:
-        status = _status(self.address, self.now())
-        labels = {"kubernetes.io/hostname": self.name, "kubernetes.io/os": "linux"}
-        body = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": self.name, "labels": labels}, "status": status}
+        name, status = self._host.name, _status(self._host.address)
+        labels = {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux"}
+        body = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}, "status": status}
         try:
-            self.api.create("/api/v1/nodes", body)
+            self._host.api.create("/api/v1/nodes", body)
         except ApiError as error:
             if error.reason != "AlreadyExists":
                 raise
-            self.api.patch(f"/api/v1/nodes/{self.name}/status", {"status": status}, _STRATEGIC)
+            self._host.api.patch(f"/api/v1/nodes/{name}/status", {"status": status}, _STRATEGIC)
 
     def _renew(self) -> None:
-        now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        spec = {"holderIdentity": self.name, "leaseDurationSeconds": _LEASE_S, "renewTime": now}
+        name, renewed = self._host.name, dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        spec = {"holderIdentity": name, "leaseDurationSeconds": _LEASE_S, "renewTime": renewed}
         try:
-            self.api.patch(f"{_LEASES}/{self.name}", {"spec": spec})
+            self._host.api.patch(f"{_LEASES}/{name}", {"spec": spec})
         except ApiError as error:
             if error.code != 404:
                 raise
-            self.api.create(_LEASES, {"metadata": {"name": self.name}, "spec": spec})
+            self._host.api.create(_LEASES, {"metadata": {"name": name}, "spec": spec})
 
 
-def _status(address: str, now: str) -> Object:
+def _status(address: str) -> Object:
+    at = now()
     room = {"cpu": "64", "memory": "256Gi", "pods": "240"}
     ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "the lab's node is up"}
     return {
         "capacity": room,
         "allocatable": room,
         "addresses": [{"type": "InternalIP", "address": address}],
-        "conditions": [{**ready, "lastHeartbeatTime": now, "lastTransitionTime": now}],
+        "conditions": [{**ready, "lastHeartbeatTime": at, "lastTransitionTime": at}],
         "nodeInfo": {
             **dict.fromkeys(("machineID", "systemUUID", "bootID", "kernelVersion", "osImage"), "lab"),
             **dict.fromkeys(("containerRuntimeVersion", "kubeletVersion", "kubeProxyVersion"), "lab://0"),
@@ -212,6 +190,23 @@ def _status(address: str, now: str) -> Object:
             "architecture": "amd64",
         },
     }
+
+
+def _host(arguments: argparse.Namespace) -> Host:
+    number = int(arguments.name.rpartition("-")[2])
+    api, ca_file, service_env = _client(arguments.kubeconfig)
+    witness = arguments.witness or arguments.run_dir.parent.parent / "witness.sock"
+    return Host(
+        name=arguments.name,
+        address=networks.address(0, number, 1),
+        api=api,
+        ca_file=ca_file,
+        service_env=service_env,
+        sandboxes=Sandboxes(number, arguments.networks.split(","), witness),
+        sidecar_argv=shlex.split(arguments.sidecar) if arguments.sidecar else SIDECAR,
+        run_dir=arguments.run_dir,
+        volumes=closed.RUN / "volumes" / arguments.name,
+    )
 
 
 def _client(kubeconfig: Path) -> tuple[ApiClient, Path, dict[str, str]]:
@@ -234,7 +229,7 @@ def main() -> None:
     parser.add_argument("--witness", type=Path, help="its control socket; else witness.sock two folders above run-dir")
     parser.add_argument("--sidecar", help="a command to run instead of the sidecar")
     closed.require()
-    Node(parser.parse_args()).run()
+    Kubelet(_host(parser.parse_args())).run()
 
 
 if __name__ == "__main__":

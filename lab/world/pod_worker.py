@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import queue
+import shutil
 import threading
 import time
 from dataclasses import dataclass, replace
@@ -18,14 +19,14 @@ from contract.names import INJECT
 from lab.errors import ApiError, ApiUnreachable, LabError, ProgramError
 from lab.world import probes, sandbox
 from lab.world.containers import Process, start_app, start_sidecar
+from lab.world.host import Place, now
 from lab.world.pod_status import BACK_OFF, CREATING, SIDECAR, Container, PodState, back_off_s, status
 from lab.world.probes import Probe, Readiness, ask
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
-    from lab.world.kubelet import Node
+    from lab.world.host import Host
 
 Object = dict[str, Any]
 
@@ -51,18 +52,23 @@ class _App:
     began_s: float = 0.0
 
 
-class PodLife:
+class PodWorker:
     """One Pod on one node."""
 
-    def __init__(self, node: Node, pod: Object) -> None:
-        """Nothing happens before `start`."""
-        self._node = node
+    def __init__(self, host: Host, pod: Object, ended: Callable[[PodWorker], None]) -> None:
+        """Nothing happens before `start`.
+
+        Args:
+            host: the node's.
+            pod: its object.
+            ended: called with this worker, in its thread, when nothing is left of the Pod.
+        """
+        self.place = Place.of(host, pod)
+        self._host = host
+        self._ended = ended
         self._pod = pod
         self._meta = pod["metadata"]
-        self.key = (self._meta["namespace"], self._meta["name"])
-        self.uid = self._meta["uid"]
-        self._file = node.run_dir / "pods" / f"{self.key[0]}_{self.key[1]}.json"
-        self._volume = node.volumes / self.uid
+        self._volume = self.place.volume
         self._news: queue.Queue[Callable[[], None]] = queue.Queue()
         self._due: dict[str, tuple[float, Callable[[], None]]] = {}
         self._sandbox: sandbox.Sandbox | None = None
@@ -73,7 +79,7 @@ class PodLife:
         self._doomed = False
         self._written = ""
         self._version = 0
-        self._thread = threading.Thread(target=self._run, name=f"pod-{self.key[1]}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"pod-{self.place.name}", daemon=True)
         self._state = self._first_state()
 
     # from outside: any thread ----------------------------------------------------------------------------------
@@ -125,7 +131,7 @@ class PodLife:
                 self._next()()
                 self._write()
         except Exception:
-            self._node.say(self.key, "is lost to a fault of the lab")
+            self.place.say("is lost to a fault of the lab")
             raise
 
     def _gone(self) -> bool:
@@ -152,8 +158,8 @@ class PodLife:
         apps = tuple(_container(each["name"], each.get("image", ""), old) for each in self._pod["spec"]["containers"])
         injected = self._meta.get("annotations", {}).get(INJECT, "true") != "false"
         sidecar = _container(SIDECAR, SIDECAR, old) if injected else None
-        started = self._pod.get("status", {}).get("startTime") or self._node.now()
-        return PodState(self.uid, self._node.address, started, apps=apps, sidecar=sidecar)
+        started = self._pod.get("status", {}).get("startTime") or now()
+        return PodState(self.place.uid, self._host.address, started, apps=apps, sidecar=sidecar)
 
     def _old(self, kind: str) -> list[Object]:
         return list(self._pod.get("status", {}).get(kind) or [])
@@ -164,15 +170,16 @@ class PodLife:
             return
         try:
             if self._sandbox is None:
+                place = self.place
                 annotations = self._pod["metadata"].get("annotations", {})
-                self._sandbox = self._node.sandboxes.make(*self.key, self.uid, annotations)
+                self._sandbox = self._host.sandboxes.make(place.namespace, place.name, place.uid, annotations)
                 self._state = replace(self._state, address=self._sandbox.address)
             self._furnish_volume()
             self._start_sidecar()
             for name in self._apps:
                 self._start_app(name)
         except (LabError, OSError) as error:
-            self._node.say(self.key, f"does not start: {error}")
+            self.place.say(f"does not start: {error}")
             waits = tuple(replace(each, waiting=(CREATING, str(error))) for each in self._state.apps)
             self._state = replace(self._state, apps=waits)
             self._at("begin", _BEGIN_AGAIN_S, self._begin)
@@ -182,22 +189,22 @@ class PodLife:
         if self._state.sidecar is None:
             return
         self._volume.mkdir(parents=True, exist_ok=True)
-        (self._volume / "ca.crt").write_text(self._node.ca_file.read_text())
-        (self._volume / "namespace").write_text(self.key[0])
+        (self._volume / "ca.crt").write_text(self._host.ca_file.read_text())
+        (self._volume / "namespace").write_text(self.place.namespace)
         self._renew_token()
 
     def _renew_token(self) -> None:
         """Ask for a token that is bound to this Pod, and again when most of its time is over."""
-        path = f"/api/v1/namespaces/{self.key[0]}/serviceaccounts/{self._pod['spec']['serviceAccountName']}/token"
-        bound = {"apiVersion": "v1", "kind": "Pod", "name": self.key[1], "uid": self.uid}
+        account = f"/api/v1/namespaces/{self.place.namespace}/serviceaccounts/{self._pod['spec']['serviceAccountName']}"
+        bound = {"apiVersion": "v1", "kind": "Pod", "name": self.place.name, "uid": self.place.uid}
         spec = {"audiences": [], "expirationSeconds": _TOKEN_S, "boundObjectRef": bound}
         new = self._volume / "token.new"
         try:
-            answer = self._until_authorized(lambda: self._node.api.create(path, {"spec": spec}))
+            answer = self._until_authorized(lambda: self._host.api.create(f"{account}/token", {"spec": spec}))
         except (ApiUnreachable, ApiError) as error:
             if not (self._volume / "token").exists():
                 raise
-            self._node.say(self.key, f"keeps its old token: {error}")
+            self.place.say(f"keeps its old token: {error}")
             self._at("token", _TRY_AGAIN_S, self._renew_token)
             return
         new.touch(mode=0o600)
@@ -221,12 +228,13 @@ class PodLife:
     def _start_sidecar(self) -> None:
         if self._state.sidecar is None or self._sandbox is None:
             return
-        env = {"POD_NAME": self.key[1], "POD_NAMESPACE": self.key[0], "POD_UID": self.uid, **self._node.service_env}
-        log = self._log(SIDECAR)
-        self._sidecar = start_sidecar(self._node.sidecar_argv, log, self._sandbox.netns, self._volume, env)
+        place, env = self.place, self._host.service_env
+        env = {"POD_NAME": place.name, "POD_NAMESPACE": place.namespace, "POD_UID": place.uid, **env}
+        log = self.place.log(SIDECAR)
+        self._sidecar = start_sidecar(self._host.sidecar_argv, log, self._sandbox.netns, self._volume, env)
         self._sidecar_began_s = time.monotonic()
         self._sidecar.watch(lambda process, code: self._news.put(lambda: self._sidecar_ended(process, code)))
-        self._state = replace(self._state, sidecar=_running(self._state.sidecar, self._node.now(), ready=True))
+        self._state = replace(self._state, sidecar=_running(self._state.sidecar, now(), ready=True))
         self._record()
 
     def _sidecar_ended(self, process: Process, code: int) -> None:
@@ -234,7 +242,7 @@ class PodLife:
             return
         self._sidecar = None
         ran_s = time.monotonic() - self._sidecar_began_s
-        ended = _ended(self._state.sidecar, code, self._node.now())
+        ended = _ended(self._state.sidecar, code, now())
         self._record()
         self._restart(SIDECAR, ended, ran_s, self._start_sidecar)
 
@@ -244,17 +252,17 @@ class PodLife:
             return
         app.began_s = time.monotonic()
         refuses = app.probe is not None and app.probe.path is None
-        control = self._node.volumes / f"{self.uid[:18]}-{list(self._apps).index(name)}.sock"
-        log, netns = self._log(name), self._sandbox.netns
+        control = self.place.control(list(self._apps).index(name))
+        log, netns = self.place.log(name), self._sandbox.netns
         try:
             app.process = start_app(name, log, netns, app.ports, refuses=refuses, control=control)
         except ProgramError as error:
-            self._node.say(self.key, str(error))
+            self.place.say(str(error))
             self._app_ended(name, None, 1)
             return
         app.readiness = Readiness(ready=app.probe is None)
         app.process.watch(lambda process, code: self._news.put(lambda: self._app_ended(name, process, code)))
-        self._set(_running(self._container(name), self._node.now(), ready=app.readiness.ready))
+        self._set(_running(self._container(name), now(), ready=app.readiness.ready))
         self._record()
         if app.probe and app.probe.delay_s:
             self._at(f"probe-{name}", app.probe.delay_s, lambda: self._probe(name))
@@ -267,7 +275,7 @@ class PodLife:
             return
         app.process = None
         self._due.pop(f"probe-{name}", None)
-        self._set(_ended(self._container(name), code, self._node.now()))
+        self._set(_ended(self._container(name), code, now()))
         self._record()
         policy = self._pod["spec"].get("restartPolicy", "Always")
         if policy == "Never" or (policy == "OnFailure" and code == 0):
@@ -297,9 +305,6 @@ class PodLife:
         apps = tuple(container if each.name == container.name else each for each in self._state.apps)
         self._state = replace(self._state, apps=apps)
 
-    def _log(self, container: str) -> Path:
-        return self._node.run_dir / "logs" / f"{self.key[0]}_{self.key[1]}_{container}.log"
-
     # readiness -------------------------------------------------------------------------------------------------
 
     def _probe(self, name: str, *, at_once: bool = False) -> None:
@@ -317,7 +322,7 @@ class PodLife:
     def _tell_apps(self, word: str) -> None:
         for name, app in self._apps.items():
             if app.process is None:
-                raise LabError(f"Pod {'/'.join(self.key)}: its container {name} is not running")
+                raise LabError(f"Pod {self.place.full_name}: its container {name} is not running")
             app.process.tell(word)
             self._probe(name, at_once=True)
         self._write()
@@ -345,19 +350,19 @@ class PodLife:
         if self._sidecar:
             self._sidecar.stop(max(deadline - time.monotonic(), _SIDECAR_LEAST_S))
         if self._sandbox:
-            self._node.sandboxes.remove(self._sandbox)
-        self._file.unlink(missing_ok=True)
-        self._node.discard(self._volume)
+            self._host.sandboxes.remove(self._sandbox)
+        self.place.record.unlink(missing_ok=True)
+        shutil.rmtree(self._volume, ignore_errors=True)
         if delete:
             self._delete()
-        self._node.forget(self)
+        self._ended(self)
 
     def _delete(self) -> None:
         """Remove the Pod's object: the one with this UID, and no other of its name."""
-        now = {"gracePeriodSeconds": 0, "preconditions": {"uid": self.uid}}
+        at_once = {"gracePeriodSeconds": 0, "preconditions": {"uid": self.place.uid}}
         while True:
             try:
-                self._node.api.delete(self._path(), now)
+                self._host.api.delete(self.place.path, at_once)
             except ApiUnreachable:
                 time.sleep(_TRY_AGAIN_S)
             except ApiError as error:
@@ -369,22 +374,19 @@ class PodLife:
 
     # what is written -------------------------------------------------------------------------------------------
 
-    def _path(self) -> str:
-        return f"/api/v1/namespaces/{self.key[0]}/pods/{self.key[1]}"
-
     def _write(self) -> None:
         """Write the status, if it is another than before."""
         if self._ending:
             return
-        body = status(self._state, self._pod.get("status", {}), self._node.now())
+        body = status(self._state, self._pod.get("status", {}), now())
         new = repr(self._state)
         if new == self._written:
             return
         try:
-            answer = self._node.api.patch(f"{self._path()}/status", body, _STRATEGIC)
+            answer = self._host.api.patch(f"{self.place.path}/status", body, _STRATEGIC)
         except (ApiUnreachable, ApiError) as error:
             if not (isinstance(error, ApiError) and error.code in (404, 409)):
-                self._node.say(self.key, f"status not written: {error}")
+                self.place.say(f"status not written: {error}")
                 self._at("status", _TRY_AGAIN_S, _nothing)
             return
         self._written = new
@@ -396,17 +398,17 @@ class PodLife:
         if self._sandbox is None:
             return
         record = {
-            "namespace": self.key[0],
-            "name": self.key[1],
-            "uid": self.uid,
+            "namespace": self.place.namespace,
+            "name": self.place.name,
+            "uid": self.place.uid,
             "netns": self._sandbox.netns,
             "sidecar_pid": self._sidecar.pid if self._sidecar else None,
             "app_pids": [app.process.pid for app in self._apps.values() if app.process],
             "interfaces": self._sandbox.interfaces,
         }
-        new = self._file.with_suffix(".new")
+        new = self.place.record.with_suffix(".new")
         new.write_text(json.dumps(record))
-        new.replace(self._file)
+        new.replace(self.place.record)
 
 
 def _nothing() -> None:
