@@ -5,8 +5,10 @@ Not promised: resource figures, volumes, ephemeral containers, and whatever else
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Any, Final, Self
+
+from contract.names import INJECT
 
 SIDECAR: Final = "holdfast-sidecar"
 BACK_OFF_FIRST_S: Final = 10.0
@@ -39,6 +41,14 @@ class Container:
     waiting: tuple[str, str] = (CREATING, "")
     over: bool = False
 
+    def running(self, now: str, *, ready: bool) -> Self:
+        """Its process has started."""
+        return replace(self, started=now, ready=ready)
+
+    def stopped(self, code: int, now: str) -> Self:
+        """Its process has ended."""
+        return replace(self, started=None, ready=False, exit_code=code, ended=now)
+
 
 @dataclass(frozen=True, slots=True)
 class PodState:
@@ -70,6 +80,38 @@ class PodState:
         ever_ran = all(each.started or each.exit_code is not None for each in self.apps)
         return "Running" if self.apps and ever_ran else "Pending"
 
+    def app(self, name: str) -> Container:
+        """One of the apps."""
+        return next(each for each in self.apps if each.name == name)
+
+    def having(self, app: Container) -> Self:
+        """The same, but for one of the apps."""
+        return replace(self, apps=tuple(app if each.name == app.name else each for each in self.apps))
+
+
+def first_state(pod: Object, node_address: str, now: str) -> PodState:
+    """What is the case before anything is started, by a Pod's object: of what ran before, its status tells."""
+    known = pod.get("status", {})
+    old = {
+        each["name"]: each
+        for kind in ("containerStatuses", "ephemeralContainerStatuses")
+        for each in known.get(kind) or []
+    }
+    apps = tuple(_as_it_was(each["name"], each.get("image", ""), old) for each in pod["spec"]["containers"])
+    injected = pod["metadata"].get("annotations", {}).get(INJECT, "true") != "false"
+    sidecar = _as_it_was(SIDECAR, SIDECAR, old) if injected else None
+    started = known.get("startTime") or now
+    return PodState(pod["metadata"]["uid"], node_address, started, apps=apps, sidecar=sidecar)
+
+
+def _as_it_was(name: str, image: str, old: dict[str, Object]) -> Container:
+    """A container as it was when the node lost its power: what ran then has ended, and starts once more."""
+    if name not in old:
+        return Container(name, image)
+    before = old[name]
+    ran = before.get("state", {}).get("running") is not None
+    return Container(name, image, restarts=before.get("restartCount", 0) + ran, exit_code=255 if ran else None)
+
 
 def back_off_s(restarts: int, ran_s: float) -> float:
     """How long a container that ended waits: first not at all, then 10 s, twice as long each time, up to 300 s.
@@ -81,6 +123,24 @@ def back_off_s(restarts: int, ran_s: float) -> float:
     if restarts == 0 or ran_s >= BACK_OFF_FORGOTTEN_S:
         return 0.0
     return float(min(BACK_OFF_FIRST_S * 2 ** (restarts - 1), BACK_OFF_MOST_S))
+
+
+def restarted(container: Container, ran_s: float) -> tuple[Container, float]:
+    """What a container that ended is while it waits to be started again.
+
+    Args:
+        container: as it ended.
+        ran_s: how long it ran.
+
+    Returns:
+        It, and for how many seconds it waits.
+    """
+    pause_s = back_off_s(container.restarts, ran_s)
+    again = replace(container, restarts=container.restarts + 1)
+    if pause_s:
+        why = f"back-off {pause_s:g}s restarting failed container={container.name}"
+        again = replace(again, waiting=(BACK_OFF, why))
+    return again, pause_s
 
 
 def status(state: PodState, before: Object, now: str) -> Object:

@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.errors import LabError
-from lab.world.pod_status import BACK_OFF, SIDECAR, Container, PodState, back_off_s, status
+from lab.world.pod_status import (
+    BACK_OFF,
+    CREATING,
+    SIDECAR,
+    Container,
+    PodState,
+    back_off_s,
+    first_state,
+    restarted,
+    status,
+)
 from lab.world.probes import Probe, Readiness, ports
 from lab.world.sandbox import interfaces_of, name_of
 
@@ -85,6 +95,46 @@ BACK_OFFS = {
 @pytest.mark.parametrize(("restarts", "ran_s", "expected"), BACK_OFFS.values(), ids=BACK_OFFS)
 def test_back_off(restarts, ran_s, expected):
     assert back_off_s(restarts, ran_s) == expected
+
+
+def test_what_is_started_again_at_once_says_nothing_of_a_back_off():
+    again, pause_s = restarted(DEAD, ran_s=1.0)
+    assert (again.restarts, again.waiting[0], pause_s) == (1, CREATING, 0.0)
+
+
+def test_what_waits_to_be_started_again_says_for_how_long():
+    again, pause_s = restarted(replace(DEAD, restarts=1), ran_s=1.0)
+    assert (again.restarts, pause_s) == (2, 10.0)
+    assert again.waiting == (BACK_OFF, "back-off 10s restarting failed container=app")
+
+
+# the beginning -------------------------------------------------------------------------------------------------
+
+
+def pod(annotations=None, known=None):
+    spec = {"containers": [{"name": "app", "image": "image"}]}
+    return {"metadata": {"uid": "uid", "annotations": annotations or {}}, "spec": spec, "status": known or {}}
+
+
+def test_a_new_pod_has_run_nothing():
+    state = first_state(pod(), "10.200.1.1", NOW)
+    new = (Container("app", "image"),)
+    assert state == PodState("uid", "10.200.1.1", NOW, apps=new, sidecar=Container(SIDECAR, SIDECAR))
+
+
+def test_a_pod_that_is_not_injected_has_no_sidecar():
+    assert first_state(pod({"holdfast.dev/inject": "false"}), "10.200.1.1", NOW).sidecar is None
+
+
+def test_after_a_power_cut_what_ran_has_ended_once_more():
+    ran = {"name": "app", "restartCount": 1, "state": {"running": {"startedAt": THEN}}}
+    waited = {"name": SIDECAR, "restartCount": 3, "state": {"waiting": {"reason": BACK_OFF}}}
+    known = {"startTime": THEN, "containerStatuses": [ran], "ephemeralContainerStatuses": [waited]}
+    state = first_state(pod(known=known), "10.200.1.1", NOW)
+    assert state.started == THEN
+    assert (state.app("app").restarts, state.app("app").exit_code) == (2, 255)
+    assert state.sidecar is not None
+    assert (state.sidecar.restarts, state.sidecar.exit_code) == (3, None)
 
 
 # probes --------------------------------------------------------------------------------------------------------
