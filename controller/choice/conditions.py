@@ -103,7 +103,7 @@ def _node_and_net(scene: Scene, report: Report | None, unreadable: str) -> tuple
     if scene.chosen is None:
         message = nobody(scene.candidates, scene.route)
         if scene.holder:
-            message += f"; Pod {scene.pod_name(scene.holder)} is letting go"
+            message += f"; Pod {scene.pod_name(scene.holder)} still holds the Lease and is removing the addresses"
         return (_Finding(FALSE, "NoPodsFound", message),) * 2
     if scene.holder != scene.chosen.uid:
         return _under_way(scene, scene.chosen, report)

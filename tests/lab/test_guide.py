@@ -80,7 +80,7 @@ def test_the_route_on_the_pods_own_network(guide):
     steps = in_space(guide, "default")
     steps.ifname = "eth0"
     guide.apply(SEED / SINGLE)
-    steps.condition("Ready", "NoPodsFound", "my-ip-route", part="no Pod in namespace default has the labels")
+    steps.condition("Ready", "NoPodsFound", "my-ip-route", part="no Pod in namespace default matches spec.podSelector")
     steps.pod("proxy", labels={"component": "proxy"})
     proxy = steps.held_by("proxy", ADDRESSES[0], route="my-ip-route")
     steps.announced(proxy, ADDRESSES[0], steps.mark)
@@ -93,8 +93,8 @@ def test_the_deployment_as_printed_and_with_the_lines_uncommented(guide):
     steps = in_space(guide, "proxy-deploy-ns")
     guide.apply(SEED / DEPLOYMENT)
     steps.until("four Ready Pods", lambda: len(steps.pods()) == 4 and all(map(is_ready, steps.pods())))
-    why = steps.condition("Ready", "NoPodsFound", "my-pod-ips", part="is not on the route's network")
-    assert f"add network blue-network to {INTERFACES} in the Pod's template" in why
+    why = steps.condition("Ready", "NoPodsFound", "my-pod-ips", part="4 Pods match, none is on network blue-network: ")
+    assert f"add an interface on that network to the annotation {INTERFACES} in the Pod's template" in why
     steps.nowhere()
     guide.apply(SEED / MULTI_NIC)
     steps.until("four Ready Pods on both networks", lambda: len(steps.pods()) == 4 and all(map(_right, steps.pods())))

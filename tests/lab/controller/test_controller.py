@@ -273,7 +273,7 @@ def test_readiness_lost_and_back(stage):
     stage.owned_by("nobody")
     stage.assigned("a")
     stage.write("a", lambda view: writes.release(view, now()))
-    assert "Pod a is not Ready (ContainersNotReady)" in stage.condition("Ready", "NoPodsFound")
+    assert "it is not Ready: a (ContainersNotReady)" in stage.condition("Ready", "NoPodsFound")
     stage.ready("a")
     stage.take("a")
     stage.condition("Ready", "ProgrammingComplete")
@@ -337,7 +337,7 @@ def test_an_owner_that_does_not_take_a_free_lease_is_lost_after_ten_seconds(stag
     view = stage.until_lease(lambda v: v.lost, "the owner to be lost", timeout_s=30.0)
     assert time.monotonic() - began >= 9.9
     assert (view.owner, view.lost) == ("", (stage.uids["a"],))
-    assert "Pod a was lost" in stage.condition("Ready", "NoPodsFound")
+    assert "it is lost: a; check the container holdfast" in stage.condition("Ready", "NoPodsFound")
 
 
 # Bad input ------------------------------------------------------------------------------------------------------

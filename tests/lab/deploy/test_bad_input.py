@@ -226,7 +226,7 @@ def test_a_network_that_is_not_ready_and_then_is(good):
         good.goes_on()
         steps.api.patch(path, {"status": {"conditions": [{**said, "status": "True"}]}})
         steps.condition("Accepted", "Accepted", "bad")
-        steps.condition("Ready", "NoPodsFound", "bad", part="is not on the route's network")
+        steps.condition("Ready", "NoPodsFound", "bad", part=" on network red-network: ")
         good.goes_on()
     finally:
         steps.api.delete("/apis/networking.gke.io/v1/networks/red-network")
@@ -251,7 +251,7 @@ def test_a_pod_whose_interfaces_cannot_be_read_is_named(good, text):
     steps.api.create(steps.at("pods"), {"metadata": meta, "spec": spec})
     try:
         steps.route("bad", good.spare[0], podSelector={"matchLabels": {"app": "odd"}})
-        steps.condition("Ready", "NoPodsFound", "bad", part=f"its annotation {INTERFACES} cannot be read")
+        steps.condition("Ready", "NoPodsFound", "bad", part=f"it has an unreadable annotation: odd ({INTERFACES}: ")
         good.goes_on()
     finally:
         steps.api.delete(steps.at("pods", "odd"), {"gracePeriodSeconds": 0})

@@ -151,21 +151,21 @@ A, B = pod("a", 1), pod("b", 2)
 BY_A = {"owner": "uid-a", "holder": "uid-a", "transitions": 3}
 
 PROGRESS = [
-    pytest.param([], None, ("False", "NoPodsFound", "has the labels app=web"), None, id="no-pods"),
+    pytest.param([], None, ("False", "NoPodsFound", "matches spec.podSelector (app=web)"), None, id="no-pods"),
     pytest.param(
-        [pod("a", ready=False)], None, ("False", "NoPodsFound", "Pod a is not Ready (Containers"), None, id="not-ready"
+        [pod("a", ready=False)], None, ("False", "NoPodsFound", "it is not Ready: a (Containers"), None, id="not-ready"
     ),
     pytest.param(
         [A],
         lease(lost=("uid-a",)),
-        ("False", "NoPodsFound", "Pod a was lost: it held the address and gave no sign of life"),
+        ("False", "NoPodsFound", "it is lost: a; check the container holdfast"),
         None,
         id="holder-lost",
     ),
     pytest.param(
         [pod("a", ready=False)],
         lease(**BY_A, observed=report(A1)),
-        ("False", "NoPodsFound", "Pod a is letting go"),
+        ("False", "NoPodsFound", "Pod a still holds the Lease and is removing the addresses"),
         None,
         id="letting-go",
     ),
