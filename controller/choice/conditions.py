@@ -16,6 +16,8 @@ from controller.choice.elect import nobody
 from controller.choice.gateways import FALSE, TRUE, UNKNOWN, condition, plain
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from contract.lease import LeaseView
     from controller.choice.accept import Acceptance
     from controller.choice.elect import Candidate
@@ -108,19 +110,19 @@ def _node_and_net(scene: Scene, report: Report | None, unreadable: str) -> tuple
     if scene.holder != scene.chosen.uid:
         return _under_way(scene, scene.chosen, report)
     if unreadable:
-        message = f"{unreadable}; upgrade whichever of controller and sidecar is older"
+        message = f"{unreadable}; upgrade the older of the two, controller or sidecar"
         return (_Finding(UNKNOWN, "NotReported", message),) * 2
     if report is None:
-        message = f"Pod {scene.chosen.pod.name} has the Lease and configures its addresses"
+        message = f"Pod {scene.chosen.pod.name} holds the Lease and is configuring the addresses"
         return (_Finding(FALSE, "Mutated", message),) * 2
     return _reported(scene, scene.chosen, report)
 
 
 def _not_accepted(scene: Scene) -> tuple[_Finding, _Finding]:
     if scene.holder:
-        message = f"the route is not Accepted; Pod {scene.pod_name(scene.holder)} is letting go of its addresses"
+        message = f"the route is not Accepted; Pod {scene.pod_name(scene.holder)} is removing its addresses"
         return (_Finding(FALSE, "Mutated", message),) * 2
-    message = "the route is not Accepted: its addresses are on no Pod; see the condition Accepted"
+    message = "the route is not Accepted, so no Pod has its addresses; see the condition Accepted"
     done = _Finding(FALSE, "CleanupComplete", "no Pod announces the route's addresses")
     return _Finding(FALSE, "DPV2NotReady", message), done
 
@@ -130,17 +132,15 @@ def _under_way(scene: Scene, chosen: Candidate, report: Report | None) -> tuple[
     if scene.holder:
         now = scene.pod_name(scene.holder)
         ready = view is not None and view.prepared == chosen.uid
-        wait = (
-            f"Pod {now}, which has them, to hand over" if ready else f"Pod {name} to be prepared; Pod {now} keeps them"
-        )
-        return (_Finding(FALSE, "Mutated", f"the addresses go to Pod {name}: waiting for {wait}"),) * 2
+        wait = f"Pod {now}, the holder, to hand over" if ready else f"Pod {name} to be prepared; Pod {now} keeps them"
+        return (_Finding(FALSE, "Mutated", f"the addresses move to Pod {name}: waiting for {wait}"),) * 2
     if view is not None and view.owner == chosen.uid and report is not None:
-        said = "; ".join(f"{each.address}: {each.message or each.state}" for each in report.addresses)
-        message = f"Pod {name} cannot take them: {said or 'its sidecar gives no reason'}"
+        said = _by_cause((each.address, each.message or each.state) for each in report.addresses)
+        message = f"Pod {name} cannot take the Lease: {said or 'see the log of its container holdfast'}"
         return _Finding(FALSE, "DPV2NotReady", message), _Finding(FALSE, "GCPNotReady", message)
     message = (
-        f"Pod {name} is chosen and has not taken the Lease yet: if this lasts, look for the container holdfast in it "
-        "and at that container's log"
+        f"Pod {name} is the owner and has not taken the Lease yet; if this lasts, check that the Pod has a container "
+        "holdfast, and read its log"
     )
     return (_Finding(UNKNOWN, "NotReported", message),) * 2
 
@@ -153,23 +153,24 @@ def _reported(scene: Scene, chosen: Candidate, report: Report) -> tuple[_Finding
 
 
 def _on_node(name: str, found: list[tuple[str, AddressReport | None]]) -> _Finding:
-    bad = [f"{a}: {each.message or each.state}" for a, each in found if each and each.state not in _BY_NODE]
+    bad = [(a, each.message or each.state) for a, each in found if each and each.state not in _BY_NODE]
     if bad:
-        return _Finding(FALSE, "DPV2NotReady", f"Pod {name}: {'; '.join(bad)}")
+        return _Finding(FALSE, "DPV2NotReady", f"Pod {name}: {_by_cause(bad)}")
     missing = [a for a, each in found if each is None]
     if missing:
         return _Finding(FALSE, "Mutated", f"Pod {name} has not reported {', '.join(missing)} yet")
-    where = ", ".join(f"{a} on {each.interface}" for a, each in found if each)
-    return _Finding(TRUE, "DPV2Ready", f"Pod {name} has {where}")
+    where = _grouped((a, each.interface) for a, each in found if each)
+    said = "; ".join(f"{', '.join(addresses)} on {interface}" for interface, addresses in where.items())
+    return _Finding(TRUE, "DPV2Ready", f"Pod {name} has {said}")
 
 
 def _on_net(name: str, found: list[tuple[str, AddressReport | None]]) -> _Finding:
-    taken = [f"{a}: {each.message}" for a, each in found if each and each.state is AddressState.CONFLICT]
+    taken = [(a, each.message) for a, each in found if each and each.state is AddressState.CONFLICT]
     if taken:
-        return _Finding(FALSE, "AddressInUse", f"another host has an address of Pod {name}: {'; '.join(taken)}")
-    failed = [f"{a}: {each.message}" for a, each in found if each and _unannounced(each) and each.message]
+        return _Finding(FALSE, "AddressInUse", f"another host uses an address of Pod {name}: {_by_cause(taken)}")
+    failed = [(a, each.message) for a, each in found if each and _unannounced(each) and each.message]
     if failed:
-        return _Finding(FALSE, "GCPFailed", f"Pod {name} could not announce {'; '.join(failed)}")
+        return _Finding(FALSE, "GCPFailed", f"Pod {name} could not announce {_by_cause(failed)}")
     missing = [a for a, each in found if each is None]
     if missing:
         return _Finding(FALSE, "Mutated", f"Pod {name} has not reported {', '.join(missing)} yet")
@@ -181,6 +182,19 @@ def _on_net(name: str, found: list[tuple[str, AddressReport | None]]) -> _Findin
 
 def _unannounced(each: AddressReport) -> bool:
     return each.state is AddressState.CONFIGURED
+
+
+def _by_cause(told: Iterable[tuple[str, str]]) -> str:
+    """Tell each cause once, after all the addresses that have it."""
+    return "; ".join(f"{', '.join(addresses)}: {why}" for why, addresses in _grouped(told).items())
+
+
+def _grouped(told: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """The addresses by what is said of them, both in the order given."""
+    found: dict[str, list[str]] = {}
+    for address, said in told:
+        found.setdefault(said, []).append(address)
+    return found
 
 
 # status.addresses -----------------------------------------------------------------------------------------------

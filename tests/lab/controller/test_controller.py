@@ -215,7 +215,7 @@ def test_from_a_route_to_a_holder(stage):
     stage.owned_by("a")
     stage.assigned("a", "r")
     message = stage.condition("DPV2Ready", "NotReported")
-    assert "look for the container holdfast" in message
+    assert "check that the Pod has a container holdfast" in message
     stage.take("a")
     assert stage.condition("Ready", "ProgrammingComplete") == f"Pod a has {stage.addresses[0]} on eth0"
     status = stage.api.get(stage.at("gkeiproutes", "r"))["status"]

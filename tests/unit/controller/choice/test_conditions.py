@@ -172,22 +172,22 @@ PROGRESS = [
     pytest.param(
         [A, B],
         lease(owner="uid-b", holder="uid-a", observed=report(A1)),
-        ("False", "Mutated", "go to Pod b: waiting for Pod b to be prepared; Pod a keeps them"),
+        ("False", "Mutated", "move to Pod b: waiting for Pod b to be prepared; Pod a keeps them"),
         None,
         id="under-way",
     ),
     pytest.param(
         [A, B],
         lease(owner="uid-b", holder="uid-a", prepared="uid-b"),
-        ("False", "Mutated", "waiting for Pod a, which has them, to hand over"),
+        ("False", "Mutated", "waiting for Pod a, the holder, to hand over"),
         None,
         id="under-way-and-prepared",
     ),
-    pytest.param([A], lease(**BY_A), ("False", "Mutated", "Pod a has the Lease and configures"), None, id="just-taken"),
+    pytest.param([A], lease(**BY_A), ("False", "Mutated", "Pod a holds the Lease and is configuring"), None, id="just-taken"),
     pytest.param(
         [A],
         lease(owner="uid-a"),
-        ("Unknown", "NotReported", "look for the container holdfast"),
+        ("Unknown", "NotReported", "check that the Pod has a container holdfast"),
         None,
         id="not-reported",
     ),
@@ -261,13 +261,34 @@ def test_progress(pods, view, node, net):
     )
 
 
+@pytest.mark.parametrize(
+    ("state", "kind", "message"),
+    [
+        ("failed", "DPV2Ready", f"Pod a: {A1}, {A2}: no such device"),
+        ("conflict", "GCPReady", f"another host uses an address of Pod a: {A1}, {A2}: no such device"),
+        ("configured", "GCPReady", f"Pod a could not announce {A1}, {A2}: no such device"),
+        ("configured", "DPV2Ready", f"Pod a has {A1}, {A2} on eth0"),
+    ],
+)
+def test_what_several_addresses_share_is_told_once(state, kind, message):
+    asked = route("r", "default", A1, A2)
+    view = lease(**BY_A, addresses=(A1, A2), observed=report(A1, A2, state=state, message="no such device"))
+    assert said(world(asked, A, view), kind)[2] == message
+
+
+def test_why_an_owner_cannot_take_the_lease_is_told_once():
+    asked = route("r", "default", A1, A2)
+    view = lease(owner="uid-a", addresses=(A1, A2), observed=report(A1, A2, state="failed", message="no eth7"))
+    assert said(world(asked, A, view), "DPV2Ready")[2] == f"Pod a cannot take the Lease: {A1}, {A2}: no eth7"
+
+
 def test_cleanup():
     refused = route(**SELECTOR)
     assert said(world(refused), "DPV2Ready")[:2] == ("False", "DPV2NotReady")
     assert said(world(refused), "GCPReady")[:2] == ("False", "CleanupComplete")
     held = world(refused, A, lease(**BY_A, observed=report(A1)))
     assert said(held, "GCPReady")[:2] == ("False", "Mutated")
-    assert "Pod a is letting go" in said(held, "GCPReady")[2]
+    assert "Pod a is removing its addresses" in said(held, "GCPReady")[2]
 
 
 def test_a_route_that_cannot_be_read_says_which_field():
