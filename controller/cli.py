@@ -1,7 +1,7 @@
 """The controller's command line: ``holdfast-controller run``.
 
-Exit codes: 0 ended by SIGTERM or SIGINT, having released the election; 1 a bug: one of its threads has ended; 2 wrong
-usage; 3 no way to an API server (no kubeconfig, not in a cluster, or unreadable).
+Exit codes: 0 stopped by SIGTERM or SIGINT, the election Lease released; 1 internal error: one of its threads ended; 2
+wrong usage; 3 no access to an API server (no kubeconfig, not in a cluster, or unreadable).
 """
 
 from __future__ import annotations
@@ -31,18 +31,20 @@ _SWITCH_S = 0.0005
 
 @click.group()
 def main() -> None:
-    """Choose the Pod of each GKEIPRoute and look after its Lease."""
+    """Choose the owner of each GKEIPRoute and manage its Lease."""
 
 
-@main.command(epilog="Exit codes: 0 ended by a signal, 1 a bug, 2 wrong usage, 3 no way to an API server.")
+@main.command(
+    epilog="Exit codes: 0 stopped by a signal, 1 internal error, 2 wrong usage, 3 no access to an API server."
+)
 @click.option(
     "--kubeconfig",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="How to reach the API server; without it, as a Pod does.",
+    help="Path of a kubeconfig file; default: the Pod's service account.",
 )
-@click.option("--identity", default="", help="This replica's name in the election; the host's name by default.")
+@click.option("--identity", default="", help="Name of this replica in leader election; default: the host name.")
 def run(kubeconfig: Path | None, identity: str) -> NoReturn:
-    """Run until SIGTERM. Logs are JSON lines on standard error: one when something changes, none otherwise."""
+    """Run until SIGTERM. Log to standard error, one JSON line for each change."""
     sys.exit(_run(kubeconfig, identity))
 
 
@@ -84,7 +86,7 @@ def _run(kubeconfig: Path | None, identity: str) -> int:
     stop_reflectors.set()
     elector.stop()
     released.wait(_JOIN_S)
-    journal.tell("ended", identity=me)
+    journal.tell("stopped", identity=me)
     return code
 
 

@@ -35,7 +35,7 @@ class Journal:
             self._stream.flush()
 
     def trouble(self, subject: str, text: str) -> None:
-        """Write what is wrong with a subject, once until it changes; ``""``: it is well again."""
+        """Write what is wrong with a subject, once until it changes; ``""``: it is resolved."""
         if self._last.get(subject, "") == text:
             return
         if text:
@@ -43,4 +43,4 @@ class Journal:
             self.tell(text, "warning", subject=subject)
         else:
             del self._last[subject]
-            self.tell("well again", subject=subject)
+            self.tell("resolved", subject=subject)

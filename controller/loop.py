@@ -150,11 +150,11 @@ class Loop:
             case Leading(now):
                 self._lead(now=now)
             case Ended(thread, error):
-                raise ThreadEnded(f"thread {thread} has ended: {error!r}") from error
+                raise ThreadEnded(f"thread {thread} ended: {error!r}; this is a bug, please report it") from error
 
     def _lead(self, *, now: bool) -> None:
         self._leading = now
-        self.journal.tell("this replica leads" if now else "this replica stands by", identity=self.identity)
+        self.journal.tell("this replica is the leader" if now else "this replica is a standby", identity=self.identity)
         self._plans.clear()
         self._held.clear()
         self._access.clear()
@@ -171,7 +171,7 @@ class Loop:
         if listed.kind is LeaseView:
             self.on_election(next((x for x in listed.items if isinstance(x, LeaseView) and self.is_election(x)), None))
         if not began and not self.intake.unlisted:
-            self.journal.tell("all watches are in step", routes=len(self.snap.routes), pods=len(self.snap.pods))
+            self.journal.tell("all watches are synced", routes=len(self.snap.routes), pods=len(self.snap.pods))
             self._dirty.add(everything(self.snap))
             self._dirty.spaces |= set(self.snap.namespaces)
 

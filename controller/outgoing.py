@@ -40,7 +40,7 @@ def pod_job(pod: Pod, text: str | None) -> Job:
     meta = pod.metadata
     body = {"metadata": {"uid": meta.uid, "annotations": {ASSIGNMENT: text}}}
     path = f"/api/v1/namespaces/{meta.namespace}/pods/{meta.name}"
-    told = f"Pod {meta.namespace}/{meta.name}: {'assigned ' + text if text else 'nothing is assigned to it any more'}"
+    told = f"Pod {meta.namespace}/{meta.name}: annotation {ASSIGNMENT} {'set to ' + text if text else 'removed'}"
     return Job(
         ("pod", meta.namespace, meta.name),
         (Request("PATCH", path, body, missing_ok=True),),
@@ -82,7 +82,7 @@ def class_job(name: str, version: str, status: dict[str, Any], known: list[dict[
     """Write a GatewayClass's status."""
     body = {"status": {"conditions": _stamp(status["conditions"], known, now)}}
     request = Request("PATCH", f"{_GATEWAY_API}/gatewayclasses/{name}/status", body, missing_ok=True)
-    return Job(("class", "", name), (request,), f"GatewayClass {name}: accepted", version)
+    return Job(("class", "", name), (request,), f"GatewayClass {name}: Accepted is True", version)
 
 
 def event_job(event: dict[str, Any], identity: str, now: dt.datetime) -> Job:
@@ -111,7 +111,7 @@ def access_job(space: str, leases: tuple[str, ...]) -> Job:
         )
         for path, body in ((roles, role), (bindings, binding))
     )
-    told = f"Namespace {space}: its service accounts may write the Leases {', '.join(leases)}"
+    told = f"Namespace {space}: service accounts may write the Leases {', '.join(leases)}"
     return Job(("access", "", space), requests, told, context=leases)
 
 

@@ -125,7 +125,7 @@ class Acceptor:
         if (rival := self._rival_of(key)) is not None:
             address, other = rival
             message = (
-                f"{address} belongs to the older GKEIPRoute {_name(other)}: take another address, or delete that route"
+                f"{address} belongs to the older GKEIPRoute {_name(other)}: use another address, or delete that route"
             )
             return _refused(valid, Reason.ADDRESS_CONFLICT, message)
         if (problem := _network_problem(self._snap, route)) is not None:
@@ -153,7 +153,7 @@ class Acceptor:
         if (problem := _selector_problem(route.spec.pod_selector)) is not None:
             return refused(Reason.INVALID_LABELS, problem)
         if not parents:
-            return refused(Reason.MISSING_PARENT_REFS, "spec.parentRefs is empty: name the Gateway with the addresses")
+            return refused(Reason.MISSING_PARENT_REFS, "spec.parentRefs is empty: name the Gateway")
         usable, why = self._usable(key, parents, mode)
         if not usable:
             return refused(*why)
@@ -204,19 +204,21 @@ class Acceptor:
         name, gateway = f"Gateway {_name(parent.key)}", parent.gateway
         if gateway is None:
             if parent.ref.kind != "Gateway":
-                return Reason.GATEWAY_NOT_FOUND, f"{parent.ref.kind} {_name(parent.key)} is no Gateway: name a Gateway"
+                what = f"{parent.ref.kind} {_name(parent.key)}"
+                return Reason.GATEWAY_NOT_FOUND, f"spec.parentRefs: {what} is not a Gateway: name a Gateway"
             return (
                 Reason.GATEWAY_NOT_FOUND,
-                f"{name} does not exist: create it, or correct spec.parentRefs in a new route",
+                f"{name} does not exist: create it, or create a new route with other spec.parentRefs",
             )
         if parent.mode is not mode or mode is Mode.IGNORED:
-            message = f"{name} is of class {parent.class_name!r}, which holdfast does not look after"
-            return Reason.UNATTACHABLE, f"{message}: use one of its classes"
+            message = f"{name} has gatewayClassName {parent.class_name!r}, which holdfast does not manage"
+            return Reason.UNATTACHABLE, f"{message}: use one of holdfast's GatewayClasses"
         if mode is Mode.OWN and not (given := self._offer(parent.key, gateway)).accepted:
             return Reason.GATEWAY_NOT_ACCEPTED, f"{name} is not accepted: {given.message}"
         if mode is Mode.OWN and not admits(self._snap, gateway, parent.ref, key[0]):
             return Reason.UNATTACHABLE, (
-                f"no listener of {name} admits routes of namespace {key[0]}: see its spec.listeners[].allowedRoutes"
+                f"no listener of {name} allows routes from namespace {key[0]}: "
+                "correct its spec.listeners[].allowedRoutes"
             )
         return None
 
@@ -230,24 +232,22 @@ class Acceptor:
         for i, asked in enumerate(route.spec.addresses):
             at, address = f"spec.addresses[{i}]", canonical(asked)
             if asked.type not in (CIDR_ADDRESS, PLAIN_ADDRESS):
-                return f"{at}: type {asked.type!r} is not known here; write {CIDR_ADDRESS} or {PLAIN_ADDRESS}"
+                return f"{at}: type {asked.type!r} is not supported; use {CIDR_ADDRESS} or {PLAIN_ADDRESS}"
             try:
                 host = host_address(address, f"GKEIPRoute {_name(route.key)}", at)
             except ContractError as error:
                 return f"{at}: {error.problem}"
             if host.is_multicast or host.is_loopback or host.is_unspecified:
-                return f"{at}: {address} is not the address of one host; take another"
+                return f"{at}: {address} is multicast, loopback or unspecified; use a unicast address"
             if address in found:
-                return f"{at}: {address} stands twice; leave one of them"
+                return f"{at}: {address} appears twice; remove one"
             given = [self._offer(parent.key, parent.gateway) for parent in usable if parent.gateway is not None]
             if mode is Mode.OWN and not any(each.covers(address) for each in given):
                 names = " or ".join(f"Gateway {_name(parent.key)}" for parent in usable)
                 have = ", ".join(str(block) for each in given for block in each.blocks) or "none"
-                return (
-                    f"{at}: {address} is not in the addresses of {names} ({have}): add it there, or take one of those"
-                )
+                return f"{at}: {address} is not in the addresses of {names} ({have}): add it there, or use one of those"
             found.append(address)
-        return tuple(found) or "spec.addresses is empty: name the addresses that the Pod is to have"
+        return tuple(found) or "spec.addresses is empty: list the addresses for the Pod"
 
     # among others ----------------------------------------------------------------------------------------------
 
@@ -274,8 +274,11 @@ class Acceptor:
         waiting = {address: leases for address, leases in others.items() if leases}
         if not waiting:
             return valid
-        said = [f"{address} (Lease {_name(leases[0])})" for address, leases in waiting.items()]
-        message = f"another route has not let go of it yet: {', '.join(said)}; this ends by itself when it has"
+        by_lease: dict[Key, list[str]] = {}
+        for address, leases in waiting.items():
+            by_lease.setdefault(leases[0], []).append(address)
+        said = "; ".join(f"{', '.join(found)} (Lease {_name(lease)})" for lease, found in by_lease.items())
+        message = f"waiting for another route's Pod to release {said}; no action is needed"
         return Acceptance(
             valid.mode,
             Reason.ADDRESS_CONFLICT,
@@ -320,24 +323,25 @@ def _network_problem(snap: Snapshot, route: Route) -> tuple[Reason, str] | None:
         return Reason.NETWORK_NOT_FOUND, f"Network {name} does not exist: create it"
     for each in network.status.conditions:
         if each.type == "Ready" and each.status == "False":
-            return Reason.NETWORK_NOT_READY, f"Network {name} is not Ready: {each.reason} {each.message}".rstrip()
+            why = ": ".join(part for part in (each.reason, each.message) if part)
+            return Reason.NETWORK_NOT_READY, f"Network {name} is not Ready ({why}): correct it, see its status"
     return None
 
 
 def _selector_problem(selector: Selector) -> str | None:
     if selector.empty:
-        return "spec.podSelector is empty: name the Pods by matchLabels or matchExpressions"
+        return "spec.podSelector is empty: select Pods with matchLabels or matchExpressions"
     for key, value in selector.match_labels.items():
         if not _LABEL_KEY.match(key) or not _LABEL_VALUE.match(value):
-            return f"spec.podSelector.matchLabels: {key}={value} cannot be a label: correct it"
+            return f"spec.podSelector.matchLabels: {key}={value} is not a valid label: correct it"
     for i, need in enumerate(selector.match_expressions):
         at = f"spec.podSelector.matchExpressions[{i}]"
         if not _LABEL_KEY.match(need.key):
-            return f"{at}.key: {need.key!r} cannot be a label's key: correct it"
+            return f"{at}.key: {need.key!r} is not a valid label key: correct it"
         if need.operator not in ("In", "NotIn", "Exists", "DoesNotExist"):
-            return f"{at}.operator: {need.operator!r} is none of In, NotIn, Exists, DoesNotExist"
+            return f"{at}.operator: {need.operator!r} is not an operator: use In, NotIn, Exists or DoesNotExist"
         if (need.operator in ("In", "NotIn")) != bool(need.values):
-            return f"{at}.values: In and NotIn need values, Exists and DoesNotExist have none"
+            return f"{at}.values: In and NotIn need values; Exists and DoesNotExist allow none"
     return None
 
 

@@ -136,7 +136,7 @@ def plan_route(snap: Snapshot, key: Key, acceptor: Acceptor | None = None) -> Ro
     """Decide one route, there or gone; `acceptor` spares judging others twice."""
     route, view = snap.routes.get(key), snap.lease_of(key)
     if route is None:
-        return RoutePlan(key, lease=let_go(key, view, snap, "the route is gone"))
+        return RoutePlan(key, lease=let_go(key, view, snap, "the route was deleted"))
     acceptance = (acceptor or Acceptor(snap)).judge(key)
     if not acceptance.granted:
         candidates: list[Candidate] = []

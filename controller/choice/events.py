@@ -25,7 +25,7 @@ def events_for(snap: Snapshot, route: Route, desired: dict[str, Any]) -> list[di
     old, new = next(iter(route.status.pods), ""), next(iter(desired["pods"]), "")
     what = ", ".join(each["address"] for each in desired["addresses"]) or "the addresses"
     if old != new:
-        note = f"{f'Pod {new}' if new else 'nobody'} is to hold {what}; before: {f'Pod {old}' if old else 'nobody'}"
+        note = f"{_pod(new)} is the owner of {what}; before: {_pod(old)}"
         made += _told(snap, route, (old, new), "Chosen", note)
     was = {(each.pod, each.epoch) for each in route.status.addresses}
     now = {(each["pod"], each["epoch"]) for each in desired["addresses"]}
@@ -33,7 +33,7 @@ def events_for(snap: Snapshot, route: Route, desired: dict[str, Any]) -> list[di
         before = max(was, key=lambda each: each[1], default=("", 0))
         after = max(now, key=lambda each: each[1], default=("", before[1]))
         if before != after and (before[0] or after[0]):
-            note = f"{what}: held by {_pod(after[0])}, epoch {after[1]}; before: {_pod(before[0])}, epoch {before[1]}"
+            note = f"{_pod(after[0])} holds {what}, epoch {after[1]}; before: {_pod(before[0])}, epoch {before[1]}"
             made += _told(snap, route, (before[0], after[0]), "Moved", note)
     return made + _accepted(route, desired)
 
@@ -97,4 +97,4 @@ def _reference(version: str, kind: str, found: Pod | Route) -> dict[str, str]:
 
 
 def _pod(name: str) -> str:
-    return f"Pod {name}" if name else "nobody"
+    return f"Pod {name}" if name else "no Pod"

@@ -49,28 +49,30 @@ class Offer:
 def offer(gateway: Gateway) -> Offer:
     """Judge a Gateway's addresses."""
     blocks: list[Net] = []
-    bad: list[str] = []
+    problems: dict[str, list[str]] = {}
     for i, address in enumerate(gateway.spec.addresses):
         found = _block(address)
         if isinstance(found, str):
-            bad.append(f"spec.addresses[{i}]: {found}")
+            problems.setdefault(found, []).append(f"spec.addresses[{i}]")
         else:
             blocks.append(found)
+    bad = [f"{', '.join(where)}: {problem}" for problem, where in problems.items()]
     if gateway.spec.addresses and not blocks:
         return Offer((), tuple(bad), "UnsupportedAddress", "none of its addresses can be used: " + "; ".join(bad))
-    note = "; left out: " + "; ".join(bad) if bad else ""
-    return Offer(tuple(blocks), tuple(bad), "Accepted", f"{len(blocks)} address(es) or block(s) can be routed{note}")
+    note = "; ignored: " + "; ".join(bad) if bad else ""
+    many = "1 address or CIDR block is" if len(blocks) == 1 else f"{len(blocks)} addresses or CIDR blocks are"
+    return Offer(tuple(blocks), tuple(bad), "Accepted", f"{many} available to routes{note}")
 
 
 def _block(address: Address) -> Net | str:
     if address.type not in (CIDR_ADDRESS, PLAIN_ADDRESS):
-        return f"type {address.type!r} is not known here; write {CIDR_ADDRESS} or {PLAIN_ADDRESS}"
+        return f"type {address.type!r} is not supported; use {CIDR_ADDRESS} or {PLAIN_ADDRESS}"
     if not address.value:
-        return "has no value; holdfast reserves no addresses, write the one to use"
+        return "has no value; set it, holdfast does not allocate addresses"
     try:
         return ipaddress.ip_network(address.value)
     except ValueError as error:
-        return f"{address.value!r} is neither an address nor a block ({error})"
+        return f"{address.value!r} is not an address or a CIDR block ({error}); correct it"
 
 
 def admits(snap: Snapshot, gateway: Gateway, ref: ParentRef, namespace: str) -> bool:
@@ -120,7 +122,7 @@ def class_status(found: GatewayClass) -> dict[str, Any] | None:
     """Give the status a GatewayClass is to have; None: it is not ours."""
     if not found.ours:
         return None
-    message = "holdfast looks after Gateways of this class"
+    message = "holdfast manages Gateways of this class"
     return {"conditions": [condition("Accepted", TRUE, "Accepted", message, found.metadata.generation)]}
 
 
@@ -130,7 +132,7 @@ def _programmed(given: Offer, generation: int) -> dict[str, Any]:
     if given.bad:
         return condition("Programmed", FALSE, "AddressNotUsable", "; ".join(given.bad), generation)
     if not given.blocks:
-        message = "spec.addresses is empty: name the addresses that routes may use"
+        message = "spec.addresses is empty: list the addresses that routes may use"
         return condition("Programmed", FALSE, "AddressNotAssigned", message, generation)
     return condition("Programmed", TRUE, "Programmed", given.message, generation)
 
@@ -147,7 +149,7 @@ def _listener_status(snap: Snapshot, gateway: Gateway, listener: Listener, given
         "attachedRoutes": attached,
         "supportedKinds": [ROUTE_KIND],
         "conditions": [
-            condition("Accepted", TRUE, "Accepted", "it admits routes by their namespace", generation),
+            condition("Accepted", TRUE, "Accepted", "the listener allows routes by their namespace", generation),
             condition("Programmed", _word(given), "Programmed" if given.accepted else "Invalid", "", generation),
             condition("ResolvedRefs", TRUE, "ResolvedRefs", "", generation),
         ],

@@ -86,9 +86,8 @@ def lease_write(
         duration_s = max(duration_s, view.duration_s)
     key, name = lease_key(route.key), _pod(snap, owner)
     if view.holder and life_sign(view) in snap.expired:
-        why = (
-            f"{_pod(snap, view.holder)} gave no sign of life for {view.duration_s} s and the guard time; next is {name}"
-        )
+        silent_s = f"{view.duration_s} s and the guard time"
+        why = f"{_pod(snap, view.holder)} did not renew the Lease within {silent_s}; owner: {name}"
         addresses = acceptance.granted
         body = writes.free(view, owner, duration_s=duration_s, lost=lost, addresses=addresses)
         return LeaseWrite(LeaseAct.FREE, key, view, body, why, addresses)
@@ -110,14 +109,15 @@ def _named(view: LeaseView, granted: tuple[str, ...]) -> tuple[str, ...]:
 def _why(snap: Snapshot, old: LeaseView, new: LeaseView) -> str:
     said = []
     if new.addresses != old.addresses:
-        said.append(f"it is for {', '.join(new.addresses) or 'no address'}, after {', '.join(old.addresses) or 'none'}")
+        now, before = (", ".join(each.addresses) or "none" for each in (new, old))
+        said.append(f"addresses of the Lease: {now} (before: {before})")
     if new.owner != old.owner:
-        said.append(f"{_pod(snap, new.owner)} is to hold it, after {_pod(snap, old.owner)}")
+        said.append(f"owner: {_pod(snap, new.owner)} (before: {_pod(snap, old.owner)})")
     if new.duration_s != old.duration_s:
-        said.append(f"it lasts {new.duration_s} s instead of {old.duration_s} s")
-    said += [f"{_pod(snap, uid)} is lost: it left the Lease alone" for uid in new.lost if uid not in old.lost]
+        said.append(f"Lease duration: {new.duration_s} s (before: {old.duration_s} s)")
+    said += [f"{_pod(snap, uid)} is lost: it did not take the Lease" for uid in new.lost if uid not in old.lost]
     said += [f"{_pod(snap, uid)} is no longer lost" for uid in old.lost if uid not in new.lost]
-    return "; ".join(said) or "written once more, since what became of an earlier write is not known"
+    return "; ".join(said) or "Lease written again: the outcome of an earlier write is not known"
 
 
 def _create(snap: Snapshot, route: Route, owner: str, duration_s: int, granted: tuple[str, ...] = ()) -> LeaseWrite:
@@ -130,10 +130,11 @@ def _create(snap: Snapshot, route: Route, owner: str, duration_s: int, granted: 
         duration_s = max(duration_s, _counted_before(snap, key))
         addresses = tuple(dict.fromkeys((*granted, *_named_before(snap, route))))
         why = (
-            f"its Lease vanished: made again as held by {_pod(snap, holder)}, so that it runs out first; next is {name}"
+            f"its Lease was deleted while it may have been held: created again as held by {_pod(snap, holder)}, so "
+            f"that it expires first; owner: {name}"
         )
     else:
-        why = f"{name} is to hold it"
+        why = f"Lease created; owner: {name}"
     body = writes.create(
         route.name, key[0], owner, duration_s, addresses=addresses, holder=holder, transitions=transitions
     )
@@ -182,20 +183,23 @@ def let_go(key: Key, view: LeaseView | None, snap: Snapshot, why: str, *, settle
         return _create(snap, snap.routes[key], "", gone.view.duration_s) if key in snap.routes else None
     if not view.holder and settled:
         body = {"preconditions": {"uid": view.uid, "resourceVersion": view.version}}
-        return LeaseWrite(LeaseAct.DELETE, where, view, body, f"{why} and nobody holds it")
+        return LeaseWrite(LeaseAct.DELETE, where, view, body, f"{why}; no Pod holds its Lease, which is deleted")
     lost = lost_now(snap, view)
     if view.holder and life_sign(view) in snap.expired:
         body = writes.free(view, "", duration_s=view.duration_s, lost=lost, addresses=())
-        return LeaseWrite(LeaseAct.FREE, where, view, body, f"{_pod(snap, view.holder)} gave no sign of life; {why}")
+        silent = f"{_pod(snap, view.holder)} did not renew the Lease in time"
+        return LeaseWrite(LeaseAct.FREE, where, view, body, f"{why}; {silent}, which is freed")
     addresses = _named(view, ())
     if not view.owner and addresses == view.addresses and where not in snap.under_way:
         return None
     body = writes.name_owner(view, "", duration_s=view.duration_s, lost=lost, addresses=addresses)
-    return LeaseWrite(LeaseAct.NAME_OWNER, where, view, body, f"nobody is to hold it: {why}", addresses)
+    return LeaseWrite(LeaseAct.NAME_OWNER, where, view, body, f"{why}; owner: no Pod", addresses)
 
 
 def _pod(snap: Snapshot, uid: str) -> str:
     if not uid:
-        return "nobody"
+        return "no Pod"
+    if uid == _GONE:
+        return "an unknown Pod"
     pod = snap.pod_by_uid.get(uid)
-    return f"Pod {pod.name}" if pod is not None else f"a Pod that is gone ({uid})"
+    return f"Pod {pod.name}" if pod is not None else f"a deleted Pod (UID {uid})"

@@ -132,7 +132,7 @@ class Elector:
         except Conflict:
             self._reread()
         except ApiError as error:
-            self._trouble(f"{error}; while this lasts nothing is decided here")
+            self._trouble(f"{error}; until this is resolved, this replica decides nothing")
         else:
             self._trouble("")
             with self._wake:
@@ -186,7 +186,7 @@ class Elector:
         try:
             self._session.request("PATCH", _LEASE, patch, content_type=MERGE, timeout_s=RENEW_S)
         except ApiError as error:
-            self._trouble(f"{error}; the next leader waits for {DURATION_S} s")
+            self._trouble(f"{error}; the next leader must wait {DURATION_S} s")
 
 
 def _sign(view: LeaseView) -> tuple[str, str, str, int]:

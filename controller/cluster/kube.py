@@ -99,7 +99,7 @@ class Kube:
             else:
                 kubernetes.config.load_incluster_config(client_configuration=self._configuration)
         except (ConfigException, OSError) as error:
-            advice = "say --kubeconfig PATH, or run it in a Pod with a service account"
+            advice = "set --kubeconfig PATH, or run in a Pod with a service account"
             raise NoAccess(f"{kubeconfig or 'in-cluster configuration'}: {error}; {advice}") from error
         # whoever calls decides about a second try; a connection belongs to one thread
         self._configuration.retries = urllib3.Retry(0, redirect=0)
@@ -164,7 +164,7 @@ class Session:
             try:
                 page = _read_list(body)
             except msgspec.DecodeError as error:
-                raise Unreachable(f"GET {path}", 0, f"not a list: {error}") from error
+                raise Unreachable(f"GET {path}", 0, f"the answer is not a list: {error}") from error
             items += page.items or []
             if not page.metadata.continue_:
                 return Listed(items, page.metadata.version)

@@ -145,7 +145,7 @@ class Reflector:
         try:
             return decoded(self._kind, raw)
         except ContractError as error:
-            self._put(Trouble(error.where, f"{error}; until it is corrected, what was last read of it stands"))
+            self._put(Trouble(error.where, f"{error}; correct it, until then its last readable version counts"))
             return None
 
 
@@ -165,7 +165,7 @@ def decoded(kind: type[Any], raw: bytes | msgspec.Raw) -> Item:
 
 def _advice(error: ApiError) -> str:
     if isinstance(error, NotFound):
-        return f"{error}; install the CRDs (deploy/crds.yaml, and those of Gateway API)"
+        return f"{error}; install the CRDs of holdfast (deploy/crds.yaml) and of the Gateway API"
     if error.code in (401, 403):
         return f"{error}; apply deploy/rbac.yaml and check the controller's token"
     return str(error)

@@ -354,10 +354,12 @@ BAD = [
         id="other",
     ),
     pytest.param({"parentRefs": [{"name": "no"}]}, "GatewayNotFound", "does not exist: create it", id="no-gateway"),
-    pytest.param({"parentRefs": [{"name": "foreign"}]}, "Unattachable", "does not look after", id="foreign-class"),
+    pytest.param(
+        {"parentRefs": [{"name": "foreign"}]}, "Unattachable", "which holdfast does not manage", id="foreign-class"
+    ),
     pytest.param({"network": "nowhere"}, "NetworkNotFound", "Network nowhere does not exist", id="no-network"),
     pytest.param(
-        {"podSelector": {"matchLabels": {"-": "x"}}}, "InvalidLabels", "cannot be a label: correct it", id="labels"
+        {"podSelector": {"matchLabels": {"-": "x"}}}, "InvalidLabels", "is not a valid label: correct it", id="labels"
     ),
 ]
 
@@ -387,7 +389,7 @@ def test_the_younger_of_two_routes_waits_until_the_older_is_gone_and_has_let_go(
     stage.api.delete(stage.at("gkeiproutes", "first"))
     stage.api.wait(
         stage.at("gkeiproutes", "second"),
-        lambda o: any("has not let go of it yet" in c["message"] for c in conditions(o)),
+        lambda o: any("waiting for another route's Pod to release" in c["message"] for c in conditions(o)),
         SOON_S,
         "the second to wait",
     )
@@ -534,7 +536,7 @@ def second(stage: Stage) -> Iterator[Program]:
 def test_of_two_replicas_the_other_goes_on(stage, second, end, within_s):
     stage.gateway()
     stage.route()
-    wait_for_line(second.log, "all watches are in step")
+    wait_for_line(second.log, "all watches are synced")
     getattr(stage.world.controllers[0], end)()
     began = time.monotonic()
     assert leader(stage, lambda name: name.startswith("ctl-second")).startswith("ctl-second")
@@ -547,7 +549,7 @@ def test_of_two_replicas_the_other_goes_on(stage, second, end, within_s):
 def test_a_paused_leader_writes_nothing_when_it_goes_on(stage, second):
     stage.gateway()
     stage.route()
-    wait_for_line(second.log, "all watches are in step")
+    wait_for_line(second.log, "all watches are synced")
     first = stage.world.controllers[0]
     first.pause()
     try:
@@ -556,7 +558,7 @@ def test_a_paused_leader_writes_nothing_when_it_goes_on(stage, second):
         stage.take("a")
     finally:
         first.resume()
-    wait_for_line(first.log, "this replica stands by")
+    wait_for_line(first.log, "this replica is a standby")
     assert leader(stage, bool).startswith("ctl-second")
     stage.condition("Ready", "ProgrammingComplete")
 

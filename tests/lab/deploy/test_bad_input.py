@@ -132,10 +132,15 @@ TOLD = [
     pytest.param(addresses("203.0.113.7/31"), "InvalidAddresses", "is a range; give one address", id="not-a-32"),
     pytest.param(addresses("here"), "InvalidAddresses", "spec.addresses[0]: 'here' is not an address", id="nonsense"),
     pytest.param(addresses("198.18.0.1/33"), "InvalidAddresses", "is not an address", id="prefix-too-long"),
-    pytest.param(addresses("224.0.0.5/32"), "InvalidAddresses", "not the address of one host", id="multicast"),
-    pytest.param(addresses("127.0.0.1/32"), "InvalidAddresses", "not the address of one host", id="loopback"),
     pytest.param(
-        {"addresses": [{"type": "Hostname", "value": "x"}]}, "InvalidAddresses", "'Hostname' is not known", id="type"
+        addresses("224.0.0.5/32"), "InvalidAddresses", "is multicast, loopback or unspecified", id="multicast"
+    ),
+    pytest.param(addresses("127.0.0.1/32"), "InvalidAddresses", "is multicast, loopback or unspecified", id="loopback"),
+    pytest.param(
+        {"addresses": [{"type": "Hostname", "value": "x"}]},
+        "InvalidAddresses",
+        "'Hostname' is not supported",
+        id="type",
     ),
     pytest.param(
         addresses("192.0.2.9/32"), "InvalidAddresses", "192.0.2.9/32 is not in the addresses of Gateway", id="not-given"
@@ -146,13 +151,13 @@ TOLD = [
     pytest.param(
         {"parentRefs": [{"name": "gw", "kind": "Service", "group": ""}]},
         "GatewayNotFound",
-        "is no Gateway: name a Gateway",
+        "is not a Gateway: name a Gateway",
         id="parent-no-gateway",
     ),
     pytest.param(
         {"parentRefs": [{"name": "foreign"}]},
         "Unattachable",
-        "is of class 'somebody-elses', which holdfast does not look after",
+        "has gatewayClassName 'somebody-elses', which holdfast does not manage",
         id="foreign-class",
     ),
     pytest.param(
@@ -161,17 +166,20 @@ TOLD = [
     pytest.param(
         {"parentRefs": [{"name": "closed"}]},
         "Unattachable",
-        f"no listener of Gateway {SPACE}/closed admits routes of namespace {SPACE}",
+        f"no listener of Gateway {SPACE}/closed allows routes from namespace {SPACE}",
         id="closed",
     ),
     pytest.param({"network": "nowhere"}, "NetworkNotFound", "Network nowhere does not exist: create it", id="network"),
     pytest.param(
-        {"podSelector": {"matchLabels": {"-": "x"}}}, "InvalidLabels", "-=x cannot be a label: correct it", id="label"
+        {"podSelector": {"matchLabels": {"-": "x"}}},
+        "InvalidLabels",
+        "-=x is not a valid label: correct it",
+        id="label",
     ),
     pytest.param(
         {"podSelector": {"matchExpressions": [{"key": "app", "operator": "Like", "values": ["w"]}]}},
         "InvalidLabels",
-        "'Like' is none of In, NotIn, Exists, DoesNotExist",
+        "'Like' is not an operator: use In, NotIn, Exists or DoesNotExist",
         id="operator",
     ),
     pytest.param(
@@ -222,7 +230,7 @@ def test_a_network_that_is_not_ready_and_then_is(good):
     try:
         steps.route("bad", good.spare[0], network="red-network")
         told = steps.condition("Accepted", "NetworkNotReady", "bad")
-        assert told == "Network red-network is not Ready: NoSubnet it has none"
+        assert told == "Network red-network is not Ready (NoSubnet: it has none): correct it, see its status"
         good.goes_on()
         steps.api.patch(path, {"status": {"conditions": [{**said, "status": "True"}]}})
         steps.condition("Accepted", "Accepted", "bad")

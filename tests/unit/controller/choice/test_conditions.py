@@ -45,9 +45,9 @@ def said(snap, kind, key=KEY):
 
 ACCEPTED = [
     pytest.param([route()], "Accepted", "attached to Gateway default/gw", id="Accepted"),
-    pytest.param([route(**SELECTOR)], "InvalidLabels", "spec.podSelector is empty: name the Pods", id="selector-empty"),
-    pytest.param([route(**BAD_KEY)], "InvalidLabels", "-x=1 cannot be a label", id="label-key"),
-    pytest.param([route(**BAD_OPERATOR)], "InvalidLabels", "'Like' is none of In, NotIn", id="operator"),
+    pytest.param([route(**SELECTOR)], "InvalidLabels", "spec.podSelector is empty: select Pods", id="selector-empty"),
+    pytest.param([route(**BAD_KEY)], "InvalidLabels", "-x=1 is not a valid label", id="label-key"),
+    pytest.param([route(**BAD_OPERATOR)], "InvalidLabels", "'Like' is not an operator: use In, NotIn", id="operator"),
     pytest.param([route(parentRefs=[])], "MissingParentRefs", "name the Gateway", id="no-parents"),
     pytest.param(
         [route(parentRefs=[{"name": "nope"}])],
@@ -64,7 +64,7 @@ ACCEPTED = [
     pytest.param(
         [route(namespace="other"), gateway(**listener(**{"from": "Same"}))],
         "Unattachable",
-        "no listener of Gateway default/gw admits routes of namespace other",
+        "no listener of Gateway default/gw allows routes from namespace other",
         id="listener-Same",
     ),
     pytest.param(
@@ -86,15 +86,20 @@ ACCEPTED = [
     pytest.param(
         [route(), gateway(gatewayClassName="cilium"), gateway_class(), OTHER_CLASS],
         "Unattachable",
-        "is of class 'cilium', which holdfast does not look after: use one of its classes",
+        "has gatewayClassName 'cilium', which holdfast does not manage: use one of holdfast's GatewayClasses",
         id="foreign-class",
     ),
     pytest.param(
         [route("r", "default", "34.123.10.0/24")], "InvalidAddresses", "is a range; give one address", id="not-a-/32"
     ),
     pytest.param([route("r", "default", "34.123.10.300/32")], "InvalidAddresses", "is not an address", id="nonsense"),
-    pytest.param([route("r", "default", "224.0.0.1/32")], "InvalidAddresses", "not the address of one", id="multicast"),
-    pytest.param([route("r", "default", A1, A1)], "InvalidAddresses", "stands twice; leave one", id="twice"),
+    pytest.param(
+        [route("r", "default", "224.0.0.1/32")],
+        "InvalidAddresses",
+        "multicast, loopback or unspecified; use",
+        id="multicast",
+    ),
+    pytest.param([route("r", "default", A1, A1)], "InvalidAddresses", "appears twice; remove one", id="twice"),
     pytest.param(
         [route("r", "default", "192.0.2.7/32")],
         "InvalidAddresses",
@@ -104,24 +109,27 @@ ACCEPTED = [
     pytest.param(
         [route(addresses=[{"type": "Hostname", "value": "x"}])],
         "InvalidAddresses",
-        "spec.addresses[0]: type 'Hostname' is not known",
+        "spec.addresses[0]: type 'Hostname' is not supported",
         id="address-type",
     ),
     pytest.param(
         [route(created=5), route("older", created=1)],
         "AddressConflict",
-        "34.123.10.1/32 belongs to the older GKEIPRoute default/older: take another",
+        "34.123.10.1/32 belongs to the older GKEIPRoute default/older: use another",
         id="an-older-route-has-it",
     ),
     pytest.param(
         [route(), lease("other", owner="", holder="x", observed=report(A1))],
         "AddressConflict",
-        "has not let go of it yet: 34.123.10.1/32 (Lease default/holdfast-other); this ends by itself",
+        "waiting for another route's Pod to release 34.123.10.1/32 (Lease default/holdfast-other); no action is needed",
         id="another-has-not-let-go",
     ),
     pytest.param([route(**BLUE)], "NetworkNotFound", "Network blue-network does not exist: create it", id="no-network"),
     pytest.param(
-        [route(**BLUE), network(ready="False")], "NetworkNotReady", "blue-network is not Ready: Down", id="not-ready"
+        [route(**BLUE), network(ready="False")],
+        "NetworkNotReady",
+        "blue-network is not Ready (Down): correct it",
+        id="not-ready",
     ),
     pytest.param([route(**BLUE), network(ready=None)], "Accepted", "attached", id="network-that-says-nothing"),
     pytest.param(
@@ -183,7 +191,9 @@ PROGRESS = [
         None,
         id="under-way-and-prepared",
     ),
-    pytest.param([A], lease(**BY_A), ("False", "Mutated", "Pod a holds the Lease and is configuring"), None, id="just-taken"),
+    pytest.param(
+        [A], lease(**BY_A), ("False", "Mutated", "Pod a holds the Lease and is configuring"), None, id="just-taken"
+    ),
     pytest.param(
         [A],
         lease(owner="uid-a"),
@@ -359,6 +369,23 @@ def test_gateway(found, accepted, why, programmed, why_not):
     assert conditions == {"Accepted": (accepted, why), "Programmed": (programmed, why_not)}
     assert status["listeners"][0]["attachedRoutes"] == 2
     assert status["listeners"][0]["supportedKinds"] == [{"group": "networking.gke.io", "kind": "GKEIPRoute"}]
+
+
+def test_a_gateway_tells_what_several_addresses_share_once():
+    found = gateway(addresses=[{"type": "Hostname", "value": each} for each in "xy"])
+    message = gateway_status(world(found), found)["conditions"][0]["message"]
+    assert message == (
+        "none of its addresses can be used: spec.addresses[0], spec.addresses[1]: type 'Hostname' is not supported; "
+        "use gke.networking.io/cidr or IPAddress"
+    )
+
+
+def test_addresses_that_wait_for_one_lease_are_told_together():
+    asked = route("r", "default", A1, A2)
+    other = lease("other", owner="", holder="x", addresses=(A1, A2), observed=report(A1, A2))
+    assert said(world(asked, other), "Accepted")[2] == (
+        f"waiting for another route's Pod to release {A1}, {A2} (Lease default/holdfast-other); no action is needed"
+    )
 
 
 def test_attached_routes_counts_whom_the_listener_admits():

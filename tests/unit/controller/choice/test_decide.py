@@ -82,7 +82,7 @@ def test_an_expired_lease_is_freed_and_given_in_one_write():
     assert found.body["metadata"]["resourceVersion"] == view.version
     assert found.body["metadata"]["annotations"]["holdfast.dev/owner"] == "uid-b"
     assert found.body["metadata"]["annotations"]["holdfast.dev/lost"] == "uid-a"
-    assert "Pod a gave no sign of life" in found.why
+    assert "Pod a did not renew the Lease within" in found.why
 
 
 def test_expired_and_nobody_else_it_is_freed_for_nobody_and_the_lost_one_keeps_its_entry():
