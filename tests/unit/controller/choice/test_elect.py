@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from controller.choice.elect import Verdict, judge, nobody, placement, winner
 from controller.choice.objects import PodStatus
+from tests.unit.controller.kube_objects import pod, route
 
 BLUE = {"eth0": "default", "eth1": "blue-network"}
 EXISTS = {"reactionMode": "Exists"}
