@@ -58,7 +58,7 @@ def decode_assignment(text: str, where: str) -> Assignment:
     for i, entry in enumerate(routes):
         _check_entry(entry, where, f"routes[{i}]", seen)
         if entry.lease in leases:
-            raise ContractError(where, f"routes[{i}].lease", f"{entry.lease!r} stands twice")
+            raise ContractError(where, f"routes[{i}].lease", f"{entry.lease!r} appears twice")
         leases.add(entry.lease)
     return Assignment(routes)
 
@@ -75,5 +75,5 @@ def _check_entry(entry: RouteEntry, where: str, path: str, seen: set[str]) -> No
         if item.interface is not None:
             interface_name(item.interface, where, f"{field}.interface")
         if item.address in seen:
-            raise ContractError(where, f"{field}.address", f"{item.address} stands twice")
+            raise ContractError(where, f"{field}.address", f"{item.address} appears twice")
         seen.add(item.address)

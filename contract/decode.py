@@ -78,5 +78,5 @@ def interface_name(value: str, where: str, field: str) -> str:
         ContractError: empty, over 15 bytes, ``.``, ``..``, or with a slash, a colon or white space in it.
     """
     if not _INTERFACE.match(value) or value in {".", ".."} or len(value.encode()) > 15:
-        raise ContractError(where, field, f"{value!r} cannot be the name of a network interface")
+        raise ContractError(where, field, f"{value!r} is not a valid interface name")
     return value

@@ -22,4 +22,6 @@ class UnknownVersion(ContractError):  # noqa: N818 - it is one kind of ContractE
     """The object is of a format version that this program does not speak: upgrade this program."""
 
     def __init__(self, where: str, version: object, known: int) -> None:
-        super().__init__(where, "v", f"version {version!r} is not known here (this program speaks {known}); upgrade it")
+        super().__init__(
+            where, "v", f"version {version!r} is not supported (this program supports {known}); upgrade it"
+        )

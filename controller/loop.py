@@ -42,7 +42,7 @@ BACKOFF_MAX_S: Final = 10.0
 STALE_S: Final = 1.0
 """After a conflict the watch brings the newer version within milliseconds; where it does not, try again after this."""
 PEOPLE_S: Final = 0.2
-"""What is for people (status, Events) waits while an urgent write or a hand-over is under way; no longer than this."""
+"""What is for people (status, Events) waits while an urgent write or a handover is under way; no longer than this."""
 _NEVER: Final = float("inf")
 
 _SORTS: Final[dict[str, type[Any]]] = {

@@ -135,7 +135,7 @@ class Agent:
         for route in self._routes.values():
             known |= route.state.present | route.state.named
         if strays := self._placement.placed.keys() - known:
-            self._journal.tell("clean-up", f"{', '.join(sorted(strays))} was left by an earlier run and is removed")
+            self._journal.tell("clean-up", f"removing {', '.join(sorted(strays))}, left by an earlier run")
             self._tasks.create_task(self._remove(frozenset(strays)))
 
     async def _remove(self, strays: frozenset[str]) -> None:
@@ -181,7 +181,7 @@ class Agent:
 
     def _clock_news(self) -> None:
         if self._alarm.rang():
-            self._journal.tell("clock", "the wall clock was set; deadlines are written again")
+            self._journal.tell("clock", "the wall clock was set; writing the deadlines again")
             self._journal.forget("clock")
             self._feed_all(ClockStepped())
 
@@ -196,6 +196,8 @@ class Agent:
             return
         until_s = boottime() + self._drain_s
         self._stop = Stop(until_s, until_s + GIVE_UP_S)
-        self._journal.tell("agent", f"asked to end; waits up to {self._drain_s:g} s for successors")
+        self._journal.tell(
+            "agent", f"asked to stop; waiting up to {self._drain_s:g} s for the next owners to be prepared"
+        )
         self._feed_all(self._stop)
         self._changed()

@@ -1,8 +1,8 @@
 """The sidecar's command line.
 
-Exit codes: 0 ended as asked, everything let go; 1 ended as asked, but something could not be let go (its deadline in
-the kernel ends it); 2 wrong usage; 3 the Pod's manifest lacks something; 4 a capability is missing. For the last two a
-message says what to do.
+Exit codes: 0 stopped as asked, every address released; 1 stopped as asked, but an address could not be released (its
+deadline in the kernel ends it); 2 wrong usage; 3 the Pod's manifest lacks something; 4 a capability is missing. For the
+last two a message says what to do.
 """
 
 from __future__ import annotations
@@ -24,20 +24,29 @@ NOT_PERMITTED: Final = 4
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Keep a Pod's persistent addresses: the agent beside the app."""
+    """Hold the persistent IP addresses of this Pod."""
 
 
-@main.command()
-@click.option("--source", type=click.Choice(["watch"]), default="watch", show_default=True, help="Where to learn from.")
+@main.command(
+    epilog="Exit codes: 0 stopped, every address released; 1 stopped, but an address could not be released (its "
+    "deadline in the kernel ends it); 2 wrong usage; 3 the Pod's manifest lacks something; 4 a capability is missing."
+)
+@click.option(
+    "--source",
+    type=click.Choice(["watch"]),
+    default="watch",
+    show_default=True,
+    help="How to read the assignment: watch the Pod on the API server.",
+)
 @click.option(
     "--drain-s",
     type=click.FloatRange(min=0),
     default=DRAIN_S,
     show_default=True,
-    help="At SIGTERM, seconds to wait for a prepared successor; well under the Pod's grace period.",
+    help="Seconds to wait after SIGTERM for the next owner to be prepared. Keep it well below the Pod's grace period.",
 )
 def run(source: str, drain_s: float) -> None:  # noqa: ARG001 - there is one source yet
-    """Run until SIGTERM; then hand over or release, and exit."""
+    """Run until SIGTERM; then hand over or release every Lease, and exit."""
     try:
         let_go = asyncio.run(_run(drain_s))
     except* EnvironmentMissing as group:
@@ -63,7 +72,9 @@ async def _run(drain_s: float) -> bool:
     try:
         api = ApiClient(me.server, ca_file=ca_file, token=token)
     except OSError as error:
-        raise EnvironmentMissing(f"certificate {ca_file}: {error}; mount the service account in the Pod") from error
+        raise EnvironmentMissing(
+            f"certificate {ca_file}: {error}; mount the service account token in the Pod"
+        ) from error
     try:
         return await Agent(me, api, Journal(), drain_s=drain_s).run()
     finally:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from sidecar.kernel.placement import Placement
 
 LIFT_AFTER_S: Final = 0.2
-"""The fence of what was removed is taken away after the hand-over's write, not before it."""
+"""The fence of what was removed is taken away after the handover's write, not before it."""
 
 
 class Route:
@@ -196,21 +196,21 @@ class Route:
         self._journal.tell(self._subject, self._sentence(s, phase(s, now)), epoch=_epoch(s))
 
     def _sentence(self, s: State, at: Phase) -> str:  # noqa: PLR0911 - one case per phase
-        standing = ", ".join(sorted(bare(address) for address in s.present)) or "nothing"
-        holder = (s.lease.holder if s.lease else "") or "nobody"
+        standing = ", ".join(sorted(bare(address) for address in s.present)) or "no address"
+        holder = (s.lease.holder if s.lease else "") or "no Pod"
         match at:
             case Phase.HOLDING if s.present:
                 return f"holds {standing}"
             case Phase.HOLDING:
-                return "is the holder, with nothing configured yet"
+                return "is the holder and has configured no address yet"
             case Phase.LEAVING:
-                return f"is the holder and lets go of {standing}"
+                return f"is the holder and is giving up {standing}"
             case Phase.OUSTED:
-                return f"has {standing} without the right to it, and removes it"
+                return f"may no longer hold {standing} and removes it"
             case Phase.WAITING:
-                return f"waits, {'prepared' if s.prepared else 'not prepared'}; the holder is {holder}"
+                return f"waiting for the Lease, {'prepared' if s.prepared else 'not prepared'}; holder: {holder}"
             case Phase.BLIND:
-                return f"knows nothing of the Lease {self._lease} yet; {standing} stands"
+                return f"has not seen the Lease {self._lease} yet; configured: {standing}"
             case Phase.ABSENT:
                 return "is not assigned to this Pod"
 

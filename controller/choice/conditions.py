@@ -110,7 +110,7 @@ def _node_and_net(scene: Scene, report: Report | None, unreadable: str) -> tuple
     if scene.holder != scene.chosen.uid:
         return _under_way(scene, scene.chosen, report)
     if unreadable:
-        message = f"{unreadable}; upgrade the older of the two, controller or sidecar"
+        message = f"{unreadable}; run the same release of controller and sidecar"
         return (_Finding(UNKNOWN, "NotReported", message),) * 2
     if report is None:
         message = f"Pod {scene.chosen.pod.name} holds the Lease and is configuring the addresses"

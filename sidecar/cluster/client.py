@@ -194,7 +194,7 @@ class ApiClient:
                 async for line in lines:
                     yield _watch_event(what, line)
         except TimeoutError as error:
-            raise Unknown(f"{what}: silent for {timeout_s:.0f} s") from error
+            raise Unknown(f"{what}: nothing received for {timeout_s:.0f} s") from error
         except _CUT as error:
             raise Unknown(f"{what}: {error or type(error).__name__}") from error
         finally:

@@ -43,7 +43,7 @@ def read_identity(environment: Mapping[str, str] | None = None) -> Identity:
             return value
         raise EnvironmentMissing(f"environment variable {name} is not set; {source}")
 
-    downward = "the container's env takes it from the downward API (see deploy/)"
+    downward = "set it in the container's env from the downward API (valueFrom.fieldRef)"
     host = get("KUBERNETES_SERVICE_HOST", "the kubelet sets it in every Pod")
     port = get("KUBERNETES_SERVICE_PORT", "the kubelet sets it in every Pod")
     return Identity(
@@ -76,5 +76,7 @@ class TokenFile:
                 self._stamp = stamp
         except OSError as error:
             if not self._token:  # while it is being replaced the last one still serves
-                raise EnvironmentMissing(f"token {self._path}: {error.strerror}; mount it in the Pod") from error
+                raise EnvironmentMissing(
+                    f"token {self._path}: {error.strerror}; mount the service account token in the Pod"
+                ) from error
         return self._token

@@ -83,7 +83,7 @@ class ObjectWatch:
                     self._failures = 1
                     continue
             except ApiError as error:
-                self._journal.tell(subject, f"{error}; trying again")
+                self._journal.tell(subject, f"{error}; retrying")
             self._failures += 1
             # jitter over the whole pause: whoever lost the same server does not return in step
             pause_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(self._failures - 1, 10))
@@ -135,7 +135,7 @@ def lease_watch(
         try:
             seen(None if raw is None else decode_lease(raw, where))
         except ContractError as error:
-            journal.tell(where, f"{error}; this version of it is passed over")
+            journal.tell(where, f"{error}; this version is ignored")
 
     return ObjectWatch(api, f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases", name, decode, journal)
 
@@ -154,7 +154,7 @@ def assignment_watch(api: ApiClient, me: Identity, seen: Callable[[Assignment], 
         try:
             assignment = decode_assignment(text, where) if text else Assignment()
         except ContractError as error:
-            journal.tell("assignment", f"{error}; what was assigned before stays")
+            journal.tell("assignment", f"{error}; the previous assignment stays in effect")
             return
         seen(assignment)
 

@@ -30,6 +30,7 @@ from pyroute2.netlink.rtnl.ifinfmsg import IFF_LOOPBACK, IFF_RUNNING, IFF_UP, if
 from pyroute2.netlink.rtnl.marshal import MarshalRtnl
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
+from contract.names import INTERFACES
 from sidecar.errors import InterfaceMissing, KernelRefused
 from sidecar.kernel.netlink import NetlinkSocket, answered, encode
 
@@ -112,7 +113,8 @@ class Addresses:
             return links[best[1]]
         if PRIMARY in links.values():
             return PRIMARY
-        raise InterfaceMissing(f"there is no default route and no {PRIMARY}; name the interface in the assignment")
+        why = f"this Pod has no default route and no interface {PRIMARY}"
+        raise InterfaceMissing(f"{why}; name the interface in the Pod's annotation {INTERFACES}")
 
     async def marked(self) -> dict[str, int]:
         """List our addresses as {address: index of its interface}."""
@@ -135,7 +137,7 @@ class Addresses:
         except KernelRefused as error:
             if error.errno != errno.EEXIST:
                 raise
-            why = f"{address} stands on this interface already and is not ours; remove it there, or from the route"
+            why = f"{address} is on this interface already, not added by holdfast; remove it there, or from the route"
             raise KernelRefused(why, error.errno) from error
 
     async def renew(self, address: str, index: int, valid_s: int) -> None:
@@ -156,7 +158,7 @@ class Addresses:
 
     def _put(self, form: bytes, valid_s: int, address: str) -> None:
         message = form.replace(_lifetimes(_LIFETIME_HERE), _lifetimes(valid_s))
-        self._netlink.transact([message], f"{address} cannot be added")
+        self._netlink.transact([message], f"cannot add {address}")
 
 
 # what is sent, encoded ------------------------------------------------------------------------------------------

@@ -152,5 +152,6 @@ def _asks(message: bytes) -> bool:
 def refusal(what: str, number: int, capability: str = "NET_ADMIN") -> KernelRefused:
     """Make the error for an errno."""
     if number in (errno.EPERM, errno.EACCES):
-        return NotPermitted(f"{what}: {os.strerror(number)}; the container needs the capability {capability}", number)
+        advice = f"the container needs the capability {capability}: add it to its securityContext"
+        return NotPermitted(f"{what}: {os.strerror(number)}; {advice}", number)
     return KernelRefused(f"{what}: {os.strerror(number)}", number)

@@ -66,7 +66,7 @@ class Placement:
             return None
 
     def _give_up_fence(self, error: FenceUnsupported) -> None:
-        self._journal.tell("fence", f"{error}; only the lifetime of an address ends it")
+        self._journal.tell("fence", f"{error}; only the lifetime of each address enforces the deadline")
         if self._fence is not None:
             self._fence.close()
         self._fence = None
@@ -117,7 +117,7 @@ class Placement:
                 item.address,
                 item.interface or self._default,
                 AddressState.FAILED,
-                problems.get(item.address, "waits: another address of the route cannot be configured"),
+                problems.get(item.address, "not configured: another address of the route cannot be"),
             )
             for item in entry.addresses
         ]
@@ -148,14 +148,16 @@ class Placement:
 
     async def _place(self, item: AddressEntry) -> Link:
         if ":" in item.address:
-            raise InterfaceMissing(f"{item.address}: this version of the sidecar places IPv4 addresses only")
+            raise InterfaceMissing("IPv6 is not supported yet; use an IPv4 address")
         if item.interface is None and not self._default:
             self._default = await self._addresses.default_interface()
         name = item.interface or self._default
         if name in self.links:
             return self.links[name]
         there = ", ".join(link.name for link in self.links.values() if not link.loopback) or "none"
-        raise InterfaceMissing(f"this Pod has no interface {name} (it has: {there}); see its {INTERFACES}")
+        raise InterfaceMissing(
+            f"this Pod has no interface {name} (it has: {there}); correct its annotation {INTERFACES}"
+        )
 
     # Configure --------------------------------------------------------------------------------------------------
 
@@ -168,7 +170,7 @@ class Placement:
             try:
                 self._set_fence(places, action.deadline_s)
             except KernelRefused as error:
-                problems |= dict.fromkeys(places, f"not configured, since it cannot be fenced: {error}")
+                problems |= dict.fromkeys(places, f"not configured: the fence cannot be set: {error}")
             for address, link in places.items():
                 if address not in problems:
                     await self._put(address, link, action.deadline_s, problems)
@@ -191,7 +193,10 @@ class Placement:
         if valid_s == 0:
             # what stands has a longer lifetime, from before, than the machine now counts with
             await self._take_away(frozenset({address}))
-            problems[address] = "the Lease's duration is too short for a kernel without deadline rules; use 2 s or more"
+            problems[address] = (
+                "the Lease duration is too short for a kernel without the fence; "
+                "set holdfast.dev/lease-seconds on the route to 2 or more"
+            )
             return
         try:
             if self.placed.get(address, link.index) != link.index:
@@ -222,7 +227,12 @@ class Placement:
             return AddressReport(address, interface, state, problem)
         mac, at_s = self._claims.get(address, ("", float("-inf")))
         if boottime() - at_s < CONFLICT_S:
-            return AddressReport(address, interface, AddressState.CONFLICT, f"{mac} claims it too; find that host")
+            return AddressReport(
+                address,
+                interface,
+                AddressState.CONFLICT,
+                f"{mac} claims it too; find that host and take the address from it",
+            )
         state = AddressState.ANNOUNCED if address in self._announced else AddressState.CONFIGURED
         return AddressReport(address, interface, state)
 
@@ -259,7 +269,7 @@ class Placement:
                 self._fence.lift({bare(address): name for address, name in gone.items()})
             except KernelRefused as error:
                 # nothing stands behind it: the Pod only cannot reach these addresses on other hosts
-                self._journal.tell("fence", f"{error}; remove it by `nft delete table netdev holdfast`")
+                self._journal.tell("fence", f"{error}; remove it with `nft delete table netdev holdfast`")
 
     async def retire(self) -> None:
         """Take away the chains of addresses that do not stand, when a route has left; those in use come again."""
@@ -274,7 +284,7 @@ class Placement:
         except NotPermitted:
             return  # then none of it is ours either; whoever needs the capability says so
         except KernelRefused as error:
-            self._journal.tell("fence", f"{error}; remove it by `nft delete table netdev holdfast`")
+            self._journal.tell("fence", f"{error}; remove it with `nft delete table netdev holdfast`")
 
     def announce(self, addresses: Iterable[str]) -> None:
         """Send both gratuitous forms for each address, now."""
@@ -305,6 +315,8 @@ class Placement:
                 continue
             mac = claim.mac.hex(":")
             self._claims[address] = (mac, boottime())
-            self._journal.tell(address, f"{mac} on {interface} claims {claim.address}, which this Pod holds")
+            self._journal.tell(
+                address, f"{mac} on {interface} claims {claim.address}, which this Pod holds; find that host"
+            )
             claimed.add(address)
         return claimed

@@ -8,7 +8,7 @@ write by compare-and-swap: `take` of a free Lease by its owner, or the old holde
 *The base.* A holder's time runs from when its own last successful write was **sent**. Nobody else can have counted
 from an earlier moment, so ``base + duration`` comes before the controller may call the Lease expired. An older base is
 always safe, a younger one never. For a Pod that was handed the Lease the base is its `prepare`, if the answer
-showed another holder. Once a hand-over or a release has been sent the base is void, whatever becomes of the write:
+showed another holder. Once a handover or a release has been sent the base is void, whatever becomes of the write:
 only a renewal, which makes the write's version an old one, gives a new base.
 
 *The kernel keeps the deadline.* `Configure` carries the deadline as an absolute time; fence first, address second.
@@ -111,7 +111,7 @@ def _prepare_due(s: State, now: float) -> bool:
     known = lease.prepared == s.me and s.base_s is not None
     if lease.owner == s.me:
         return bool(lease.holder) and not known
-    # a lost Pod is back: it says so once, when no hand-over is under way and no other lost Pod is saying the same
+    # a lost Pod is back: it says so once, when no handover is under way and no other lost Pod is saying the same
     settled = lease.owner in ("", lease.holder) or not lease.holder
     return s.me in lease.lost and settled and lease.prepared != s.me and lease.prepared not in lease.lost
 

@@ -283,7 +283,7 @@ def test_an_assignment_damaged_by_hand_is_restored_and_costs_no_address(good, te
     mark = good.steps.world.witness.mark()
     damage(good, text)
     good.goes_on()
-    assert len(good.steps.removals(good.steps.addresses[0], mark)) == 1  # that of this hand-over
+    assert len(good.steps.removals(good.steps.addresses[0], mark)) == 1  # that of this handover
 
 
 @pytest.mark.parametrize("text", ["", '{"v": 1, "routes": []}'])

@@ -375,7 +375,7 @@ def test_killed_and_restarted_it_goes_on_without_losing_the_address(stage, held)
     assert (view.holder, view.transitions) == (held.uid, 1)
     assert held.addresses() == {ADDRESS}
     sentences = [line["message"] for line in held.log()]
-    assert not [one for one in sentences if "removes" in one or "was left" in one], sentences
+    assert not [one for one in sentences if "removes" in one or "left by" in one], sentences
 
 
 def test_killed_for_good_its_address_falls_silent_at_the_deadline(stage, held):

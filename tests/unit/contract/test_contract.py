@@ -124,7 +124,7 @@ def test_a_bad_assignment_is_named(form, field):
 
 
 def test_an_unknown_version_says_to_upgrade():
-    with pytest.raises(UnknownVersion, match=r"version 2 is not known here .* upgrade it"):
+    with pytest.raises(UnknownVersion, match=r"version 2 is not supported .* upgrade it"):
         decode_assignment('{"v":2}', WHERE)
     with pytest.raises(UnknownVersion):
         decode_report('{"v":"1"}', WHERE)

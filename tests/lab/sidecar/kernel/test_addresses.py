@@ -51,7 +51,7 @@ def test_what_others_put_there_is_not_ours(cable):
         async with addresses() as found:
             assert await found.marked() == {}
             index = (await found.links())["eth0"].index
-            with pytest.raises(KernelRefused, match="stands on this interface already") as refused:
+            with pytest.raises(KernelRefused, match="is on this interface already") as refused:
                 await found.add(ADDRESS, index, 7)
             assert refused.value.errno == errno.EEXIST
             assert shown()["valid_life_time"] == 2**32 - 1

@@ -80,7 +80,7 @@ def test_an_address_of_somebody_else_is_left_alone_and_the_others_go_on(cable):
         done = await placement.configure(for_s(route, 5), frozenset())
         assert done.present == {f"{OTHER}/32"}
         assert states(done) == ["failed", "announced"]
-        assert "is not ours" in done.reports[0].message
+        assert "not added by holdfast" in done.reports[0].message
         await placement.remove(frozenset({f"{ADDRESS}/32", f"{OTHER}/32"}))
         assert shown()["valid_life_time"] == 2**32 - 1
 
@@ -99,7 +99,7 @@ def test_what_cannot_be_fenced_is_not_configured(cable, monkeypatch):  # noqa: A
         done = await placement.configure(for_s(route, 5), frozenset())
         assert done.present == frozenset()
         assert states(done) == ["failed"]
-        assert "cannot be fenced" in done.reports[0].message
+        assert "the fence cannot be set" in done.reports[0].message
         assert shown() is None
 
     placing(test)
@@ -152,6 +152,6 @@ def test_what_cannot_be_prepared_says_why_for_each_address(cable):  # noqa: ARG0
         assert isinstance(told, Unprepared)
         assert states(told) == ["failed", "failed"]
         assert "no interface eth7 (it has: eth0)" in told.reports[0].message
-        assert "waits: another address" in told.reports[1].message
+        assert "not configured: another address" in told.reports[1].message
 
     placing(test)

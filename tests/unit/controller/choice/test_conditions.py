@@ -202,7 +202,11 @@ PROGRESS = [
         id="not-reported",
     ),
     pytest.param(
-        [A], lease(**BY_A, observed='{"v":9}'), ("Unknown", "NotReported", "version 9 is not known"), None, id="version"
+        [A],
+        lease(**BY_A, observed='{"v":9}'),
+        ("Unknown", "NotReported", "version 9 is not supported"),
+        None,
+        id="version",
     ),
     pytest.param(
         [A],

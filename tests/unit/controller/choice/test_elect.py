@@ -146,8 +146,8 @@ NOBODY = [
         [BAD_NAME],
         ON_BLUE,
         (),
-        "1 Pod matches, it has an unreadable annotation: bad (networking.gke.io/interfaces: 'eth/1' cannot be the "
-        "name of a network interface); correct it in the Pod's template",
+        "1 Pod matches, it has an unreadable annotation: bad (networking.gke.io/interfaces: 'eth/1' is not a valid "
+        "interface name); correct it in the Pod's template",
         id="unreadable",
     ),
     pytest.param(

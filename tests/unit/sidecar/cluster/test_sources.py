@@ -147,7 +147,7 @@ def test_after_a_fault_it_comes_back_where_it_was(fault):
     seen, versions, log = watching([HEAD + event("ADDED", 5) + END, cut, HEAD + event("MODIFIED", 8) + END])
     assert seen == ["5", "8"]
     assert versions == [None, "5", "5", "8"]
-    assert "trying again" in log
+    assert "retrying" in log
 
 
 def test_deleted_is_nothing():
@@ -210,7 +210,7 @@ def test_a_lease_that_cannot_be_read_is_passed_over():
 
     asyncio.run(run())
     assert [view.version for view in seen] == ["2"]
-    assert "passed over" in log.getvalue()
+    assert "this version is ignored" in log.getvalue()
 
 
 def test_the_journal_says_a_thing_once():

@@ -130,7 +130,7 @@ CASES = [
     Case("unprepared, it does not say so", replace(WAITING, prepared=False), LeaseSeen(lease(holder=OTHER)), None),
     Case("a lost Pod that is back says so", WAITING, LeaseSeen(AWAY), Kind.PREPARE),
     Case("and once", WAITING, LeaseSeen(lease(owner=OTHER, holder=OTHER, lost=(ME,), prepared=ME)), None),
-    Case("not while a hand-over is pending", WAITING, LeaseSeen(lease(owner=OTHER, holder=THIRD, lost=(ME,))), None),
+    Case("not while a handover is pending", WAITING, LeaseSeen(lease(owner=OTHER, holder=THIRD, lost=(ME,))), None),
     Case(
         "nor while another lost Pod says the same",
         WAITING,
@@ -402,7 +402,7 @@ BASES = [
     ),
     Base("a withdrawal does not", writing(Kind.WITHDRAW, WAITING), Written(lease(6, holder=OTHER), 98.0), None),
     Base(
-        "a hand-over that is refused leaves none",
+        "a handover that is refused leaves none",
         replace(EMPTY, base_s=None, flight=Write(Kind.HAND_OVER, held(), 3.0)),
         Refused("409"),
         None,
@@ -413,7 +413,7 @@ BASES = [
         Unanswered("cut"),
         None,
     ),
-    Base("what begins a hand-over voids it", EMPTY, Tick(), None),
+    Base("what begins a handover voids it", EMPTY, Tick(), None),
 ]
 
 
@@ -436,7 +436,7 @@ def test_the_deadline_is_base_and_duration_and_goes_to_the_kernel_as_it_is():
 
 
 def test_a_shorter_duration_that_was_seen_before_a_late_answer_counts():
-    """Its `prepared` was answered with ten seconds, after the watch had shown the hand-over, with four."""
+    """Its `prepared` was answered with ten seconds, after the watch had shown the handover, with four."""
     s = replace(WAITING, lease=lease(4, holder=OTHER), base_s=None, flight=Write(Kind.PREPARE, lease(4), 1.0, "", ""))
     s, _ = step(s, LeaseSeen(lease(7, holder=ME, duration_s=4)), NOW)
     _, actions = step(s, Written(lease(5, holder=OTHER, prepared=ME, duration_s=10), 99.25), NOW)
