@@ -1,6 +1,6 @@
 """From a change in the API to the first ARP frame, beside what a bare watch needs to be told of the same change.
 
-The old holder is played here, with its own Pod's token: it writes the hand-over, and the clock runs from the start of
+The old holder is played here, with its own Pod's token: it writes the handover, and the clock runs from the start of
 that write until the real sidecar in the other Pod is heard on the switch. No controller takes part.
 """
 
@@ -62,7 +62,7 @@ def main() -> None:
             announced.append(heard)
     print(heading("From a change in the API to the first ARP frame"))
     print("| ms | p50 | p99 | most | n |\n|---|---|---|---|---|")
-    print(f"| the hand-over's write to the bare watch's event | {figures(bare)} |")
+    print(f"| the handover's write to the bare watch's event | {figures(bare)} |")
     print(f"| the same write to the first ARP frame | {figures(announced)} |")
     goal = 1.5 * percentile(bare, 0.5) + 2
     print(f"\nGoal for the median: 1.5 x {percentile(bare, 0.5):.2f} + 2 = {goal:.2f} ms.")

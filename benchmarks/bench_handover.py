@@ -1,7 +1,7 @@
-"""How long is an address on nobody in a planned hand-over, as a client sees it?
+"""How long is an address on nobody in a planned handover, as a client sees it?
 
 A route's selector goes to and fro between two Ready Pods on two nodes; a client on the switch pings the address once a
-millisecond. Between hand-overs a Lease of nobody is written and its watch event awaited: what the API server costs.
+millisecond. Between handovers a Lease of nobody is written and its watch event awaited: what the API server costs.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main() -> None:
         holders, false = made.two_holders(mark), len(made.witness.false_speakers(mark))
     lengths = [each.length_ms for each in gaps]
     lengths += [0.0] * (ROUNDS - len(lengths))  # too short for any ping to be lost
-    print(heading("Planned hand-over"))
+    print(heading("Planned handover"))
     print("| ms | p50 | p99 | most | n |\n|---|---|---|---|---|")
     print(f"| client's gap | {figures(lengths)} |")
     print(f"| a Lease write's start to its watch event | {figures(costs)} |")
@@ -59,7 +59,7 @@ def select(made: World, who: str) -> None:
 
 
 def held_by(ledger: Ledger, uid: str, name: str) -> None:
-    """Wait until a Pod holds the route and nothing of the hand-over is left to be written: the next begins at rest."""
+    """Wait until a Pod holds the route and nothing of the handover is left to be written: the next begins at rest."""
 
     def settled() -> bool:
         lease, status = ledger.lease(LEASE), ledger.current(ROUTES, ROUTE).get("status", {})
@@ -71,7 +71,7 @@ def held_by(ledger: Ledger, uid: str, name: str) -> None:
         said = [(each["pod"], each.get("state")) for each in status.get("addresses", [])]
         return told and len(carriers) == 1 and said == [(name, "announced")]
 
-    ledger.wait("the hand-over", settled, 30)
+    ledger.wait("the handover", settled, 30)
 
 
 def lease_write(made: World, watch: LeaseWatch) -> float:

@@ -73,7 +73,7 @@ def main() -> None:
     with world() as made:
         rows = [] if missing else list(_keepalived_rows(made, chosen.rounds))
         rows += _holdfast_rows(made, chosen.rounds)
-    print(heading("Fail-over"))
+    print(heading("Failover"))
     if missing:
         print("keepalived is not installed, so its rows are missing: `apt-get install keepalived`.\n")
     print("| event | tool | gap, median (s) | gap, most (s) | two holders, most (s) | n |\n|---|---|---|---|---|---|")
@@ -86,7 +86,7 @@ def main() -> None:
 # holdfast ------------------------------------------------------------------------------------------------------
 
 _HOLDFAST: Final = (
-    ("planned hand-over", "planned", 2),
+    ("planned handover", "planned", 2),
     ("holder's sidecar killed", "agent killed, started again", 2),
     ("holder's sidecar stopped, long", "agent stopped past its deadline", 2),
     ("holder's node dead", "node dead", 1),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 HANDOVER_S: Final = 0.2
 """From a Lease that has run out to the next holder's address: the freeing write, the owner's take, the kernel."""
 PLANNED_S: Final = 0.02
-"""A planned hand-over: nobody has it from the removal in one Pod to the addition in the other."""
+"""A planned handover: nobody has it from the removal in one Pod to the addition in the other."""
 EXPIRED_S: Final = GUARD_DEADLINE_S + HANDOVER_S
 ASK_AGAIN_S: Final = 1.3
 """A client that had given up asks for a neighbour each second; a link that comes up carries frames within a second."""
@@ -48,7 +48,7 @@ class Fault:
         strike: makes it; gives what heals it.
         lasts_s: how long until it is healed, by the Lease's duration.
         vacant_s: how long the address may be on nobody, by the Lease's duration and how long the fault lasted.
-        gap_s: the same for the client's gap; None: as `vacant_s`, and a planned hand-over's gap.
+        gap_s: the same for the client's gap; None: as `vacant_s`, and a planned handover's gap.
         proxied: whether it needs the proxy in front of the API server.
         forged: how many false frames the fault itself puts on the wire.
         fresh: it kills what a kubelet starts again at once only the first time.
@@ -113,7 +113,7 @@ def _long(d: float) -> float:
 
 FAULTS: Final = (
     Fault(
-        "planned hand-over",
+        "planned handover",
         "No fault: the holder is no longer selected, and then is again.",
         strikes.hand_over,
         _short,
@@ -142,7 +142,7 @@ FAULTS: Final = (
     ),
     Fault(
         "successor killed, taking over",
-        "SIGKILL at some moment of a hand-over.",
+        "SIGKILL at some moment of a handover.",
         strikes.kill_successor,
         _short,
         lambda _d, _lasted_s: RESTART_S,
@@ -228,7 +228,7 @@ FAULTS: Final = (
     ),
     Fault(
         "announcements lost",
-        "Those of a hand-over are dropped at the switch for 1 s.",
+        "Those of a handover are dropped at the switch for 1 s.",
         strikes.drop_announcements,
         lambda _d: 1.0,
         _planned,
@@ -247,7 +247,7 @@ FAULTS: Final = (
     ),
     Fault(
         "holder's node dead",
-        "Cables out, all processes killed; on again after the hand-over, with its old Pod.",
+        "Cables out, all processes killed; on again after the handover, with its old Pod.",
         strikes.node_dead,
         _long,
         _dead,

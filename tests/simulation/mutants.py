@@ -118,7 +118,7 @@ MUTANTS = (
         "    free = lease is not None and not lease.holder\n    return free and s.prepared",
     ),
     Mutant(
-        "the base kept after a hand-over was sent, and old versions believed",
+        "the base kept after a handover was sent, and old versions believed",
         (
             (MACHINE, "(Kind.HAND_OVER, Kind.RELEASE, Kind.WITHDRAW)", "()"),
             (NOTING, "if s.lease is not None and older(view, s.lease):", "if s.lease is view:"),
@@ -132,7 +132,7 @@ MUTANTS = (
         ),
     ),
     Mutant(
-        "removed after the hand-over",
+        "removed after the handover",
         (
             (MACHINE, "        _REMOVE,\n        _READ,\n        Row(\n", "        _READ,\n        Row(\n"),
             (MACHINE, "return not s.present and _free_to_write(s, now)", "return _free_to_write(s, now)"),

@@ -9,7 +9,7 @@ from .mutants import MUTANTS, Stale, copy, hunt, mutate, one
 QUICK = (
     "no deadline in the kernel at all",
     "handed over to an unprepared Pod",
-    "removed after the hand-over",
+    "removed after the handover",
     "a renewal counts only if the report changes",
     "whoever is prepared takes a free Lease",
     "the deadline counted from a watch event",
