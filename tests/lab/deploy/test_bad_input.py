@@ -317,7 +317,7 @@ def versions(good: Good, since_s: float) -> set[str]:
 
 def test_nobody_else_writes_an_assignment(good):
     steps = good.steps
-    with pytest.raises(ApiError, match="written by holdfast's controller alone"):
+    with pytest.raises(ApiError, match="only holdfast's controller writes the annotation"):
         steps.api.patch(steps.at("pods", good.holder), {"metadata": {"annotations": {ASSIGNMENT: "damaged"}}})
     good.goes_on()
 

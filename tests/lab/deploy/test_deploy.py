@@ -82,7 +82,7 @@ def test_immutable(world: World, kube_namespace: str, spec: dict[str, Any]) -> N
     with pytest.raises(ApiError) as caught:
         world.api.patch(f"{_routes(kube_namespace)}/r", {"spec": spec}, MERGE)
     assert caught.value.code == 422
-    assert f"{next(iter(spec))} is immutable: delete the route and make a new one" in str(caught.value)
+    assert f"{next(iter(spec))} is immutable: delete the route and create a new one" in str(caught.value)
 
 
 def test_applied_again_is_no_change(world: World, kube_namespace: str) -> None:

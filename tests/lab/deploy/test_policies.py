@@ -441,10 +441,10 @@ REFUSED = (
         lambda _v, _u: {"metadata": {"finalizers": ["example.com/x"]}}, why="a Pod may not change"),
     # the controller
     Row("the controller makes a holder", {"owner": "a"}, "controller", _spec(holderIdentity="a"),
-        why="makes nobody its holder"),
+        why="never makes a Pod its holder"),
     Row("the controller changes the holder", HANDING_OVER, "controller",
-        _both(_spec(holderIdentity="b"), _notes(observed="")), why="makes nobody its holder"),
-    Row("the controller renews", HELD_BY_A, "controller", _spec(renewTime=LATER), why="gives no sign of life"),
+        _both(_spec(holderIdentity="b"), _notes(observed="")), why="never makes a Pod its holder"),
+    Row("the controller renews", HELD_BY_A, "controller", _spec(renewTime=LATER), why="renews it (holderIdentity"),
     Row("the controller sets the epoch", HELD_BY_A, "controller", _spec(leaseTransitions=6), why="leaseTransitions"),
     Row("the controller says who is prepared", {"holder": "a", "owner": "b"}, "controller", _notes(prepared="b"),
         why="never says that a Pod is prepared"),
@@ -633,7 +633,7 @@ def test_nobody_else_changes_the_assignment(cast: Cast, who: str, text: str | No
     _merge(cast.apis["controller"], f"{cast.pods}/a", ASSIGNED)
     patch = {"metadata": {"annotations": {ASSIGNMENT: text}}}
     message = _refusal("holdfast-assignment", lambda: _merge(cast.apis[who], f"{cast.pods}/a{through}", patch))
-    assert "written by holdfast's controller alone" in message
+    assert "only holdfast's controller writes the annotation" in message
     pod = cast.apis["admin"].get(f"{cast.pods}/a")
     assert pod["metadata"]["annotations"][ASSIGNMENT] == ASSIGNED["metadata"]["annotations"][ASSIGNMENT]
 
