@@ -226,7 +226,7 @@ class ApiClient:
             if predicate(state):
                 return state
         seen = json.dumps([_brief(each) for each in known.values()])[:2000]
-        raise WaitTimeout(f"waited {timeout_s:g} s in vain for {what or path}; last seen at {path}: {seen}")
+        raise WaitTimeout(f"timed out after {timeout_s:g} s waiting for {what or path}; last seen at {path}: {seen}")
 
 
 def is_ready(body: Object | None) -> bool:

@@ -138,7 +138,7 @@ def _ensure(folder: Path, name: str, go: Builder, building: Callable[[], None]) 
         if _is_intact(path, sums[name]):
             return
         path.unlink()
-        lacking = f"{path} is not what was built (its SHA-256 differs), so it was removed"
+        lacking = f"{path} was changed since it was built (its SHA-256 differs) and was removed"
     builder = _builder(go, lacking, _ELSEWHERE)
     building()
     _build(builder, folder, name)
@@ -221,7 +221,7 @@ def _gateway_crds(root: Path, go: Builder, fetching: Callable[[], None]) -> Path
     if module["Sum"] != _GATEWAY_SUM:
         raise BinaryError(
             f"{_GATEWAY_MODULE} has the hash {module['Sum']}, not {_GATEWAY_SUM}: "
-            "the module proxy (GOPROXY) serves something else"
+            "the module proxy (GOPROXY) serves another file, use one that serves the original"
         )
     with tempfile.TemporaryDirectory(dir=root, prefix=".crds-") as fresh:
         copy = Path(fresh) / "copy"

@@ -21,28 +21,28 @@ _PASS_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 _END = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 _KUBECONFIG = closed.RUN / "kubeconfig"
 _TOOLS = {"ip": "iproute2", "tcpdump": "tcpdump", "ping": "iputils-ping"}
-_NAME = click.option("--name", default="lab", show_default=True, help="Which lab.")
+_NAME = click.option("--name", default="lab", show_default=True, help="Name of the lab.")
 
 
 @click.group()
 def lab() -> None:
-    """Pods as network namespaces around a real API server, without a way out of it."""
+    """Run Pods as network namespaces around a real API server, closed off from every other network."""
 
 
 @lab.command(context_settings=_PASS_ON)
-@click.option("--name", help="A name under which `holdfast lab exec` finds it.")
+@click.option("--name", help="Name of the lab, for `holdfast lab exec`.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def run(name: str | None, command: tuple[str, ...]) -> None:
-    """Run COMMAND in a fresh closed world, and end all that it leaves behind; its exit code is this one's."""
+    """Run COMMAND in a fresh lab, stop all that it leaves behind, and exit with its exit code."""
     prepare()
     closed.enter(list(command), name)
 
 
 @lab.command()
 @_NAME
-@click.option("--nodes", default=2, show_default=True, type=click.IntRange(1, 9), help="How many nodes.")
+@click.option("--nodes", default=2, show_default=True, type=click.IntRange(1, 9), help="Number of nodes.")
 @click.option(
-    "--controllers", default=1, show_default=True, type=click.IntRange(0, 5), help="Replicas of the controller."
+    "--controllers", default=1, show_default=True, type=click.IntRange(0, 5), help="Number of controller replicas."
 )
 @click.option(
     "--network",
@@ -50,10 +50,10 @@ def run(name: str | None, command: tuple[str, ...]) -> None:
     multiple=True,
     default=("blue-network", "red-network"),
     show_default=True,
-    help="A network beside `default`; may be repeated.",
+    help="Network to add to `default`; repeat for more.",
 )
 def up(name: str, nodes: int, controllers: int, networks: tuple[str, ...]) -> None:
-    """Start a lab and keep it until Ctrl-C; work in it from other terminals."""
+    """Start a lab and keep it until Ctrl-C. Work in it from other terminals."""
     if not closed.is_closed():
         prepare()
         closed.enter([sys.executable, "-m", "cli.main", *sys.argv[1:]], name)
@@ -65,7 +65,7 @@ def up(name: str, nodes: int, controllers: int, networks: tuple[str, ...]) -> No
         click.echo(_welcome(world, name))
         signal.pthread_sigmask(signal.SIG_BLOCK, _END)
         signal.sigwait(_END)
-        click.echo("\nending the lab")
+        click.echo("\nstopping the lab")
 
 
 @lab.command("exec", context_settings=_PASS_ON)
@@ -88,7 +88,7 @@ def shell(name: str) -> None:
 @_NAME
 def status(name: str) -> None:
     """Show a running lab's nodes, Pods and routes."""
-    click.echo(f"lab {name!r} runs, its init is process {closed.find(name)}")
+    click.echo(f"lab {name!r} is running; its init is process {closed.find(name)}")
     _inside(name, ["kubectl", "get", "nodes,pods,gkeiproutes", "--all-namespaces", "--output=wide"])
 
 
@@ -112,7 +112,7 @@ def prepare() -> Binaries:
 
     def show(what: str, done: int, of: int) -> None:
         if not bar.live.is_started:
-            bar.console.print("The control plane is built from source; this takes some minutes, once.")
+            bar.console.print("Building the control plane from source; this takes some minutes, once.")
             bar.start()
         bar.update(task, description=what, completed=done, total=of)
 
@@ -140,10 +140,10 @@ Logs: {world.logs} (inside the lab). Work in it from another terminal:
     {name}# ip netns exec client-{blue} ping 34.123.10.1
 
 or run a single command: {me} lab exec{option} -- kubectl get pods -A
-{_missing_tools()}Ctrl-C here ends everything."""
+{_missing_tools()}Ctrl-C here stops everything."""
 
 
 def _missing_tools() -> str:
     """Name what these lines need and this machine lacks, with Debian's packages; the lab itself needs none of it."""
     missing = [f"{tool} ({package})" for tool, package in _TOOLS.items() if shutil.which(tool) is None]
-    return f"This machine lacks what some of these lines need: {', '.join(missing)}.\n" if missing else ""
+    return f"Some of these lines need tools that this machine lacks: {', '.join(missing)}.\n" if missing else ""

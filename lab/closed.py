@@ -30,7 +30,7 @@ _PR_SET_PDEATHSIG = 1
 _SI_KERNEL = 0x80
 _FORWARDED = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT}
 _HELP = (
-    "the lab needs root, or user namespaces that ordinary users may make. Run it as root, or allow them: "
+    "the lab needs root or unprivileged user namespaces. Run it as root, or allow them: "
     "`sysctl -w user.max_user_namespaces=15000`, on Debian `sysctl -w kernel.unprivileged_userns_clone=1`, on Ubuntu "
     "`sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`; in a container: `docker run --privileged`"
 )
@@ -85,7 +85,7 @@ def _door(name: str) -> socket.socket:
         door.bind(_door_name(name))
     except OSError as error:
         raise AlreadyRunning(
-            f"a lab called {name!r} runs already: work in it with `holdfast lab shell --name {name}`, end it with "
+            f"a lab named {name!r} is already running: work in it with `holdfast lab shell --name {name}`, end it with "
             "Ctrl-C where it was started, or start another with `--name`"
         ) from error
     door.listen()
@@ -106,12 +106,12 @@ def find(name: str) -> int:
         try:
             knock.connect(_door_name(name))
         except OSError as error:
-            raise NotRunning(f"no lab called {name!r} runs: start one with `holdfast lab up --name {name}`") from error
+            raise NotRunning(f"lab {name!r} is not running: start it with `holdfast lab up --name {name}`") from error
         credentials = knock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     outer = struct.unpack("3i", credentials)[0]
     children = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()
     if not children:
-        raise NotRunning(f"the lab called {name!r} is just starting or ending: try again")
+        raise NotRunning(f"the lab named {name!r} is starting or stopping: try again")
     return int(children[0])
 
 
@@ -148,13 +148,13 @@ def _unshare() -> None:
         return
     uid, gid = os.getuid(), os.getgid()
     if _libc.unshare(spaces | _CLONE_NEWUSER) != 0:
-        raise ClosedWorldError(f"no namespaces for this user ({os.strerror(ctypes.get_errno())}): {_HELP}")
+        raise ClosedWorldError(f"this user cannot create namespaces ({os.strerror(ctypes.get_errno())}): {_HELP}")
     try:
         Path("/proc/self/setgroups").write_text("deny")
         Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
         Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
     except OSError as error:
-        raise ClosedWorldError(f"a user namespace was made but gives no rights ({error}): {_HELP}") from error
+        raise ClosedWorldError(f"this user has no rights in its own user namespace ({error}): {_HELP}") from error
 
 
 def _attend(child: int) -> int:

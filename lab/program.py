@@ -110,7 +110,7 @@ class Program:
         try:
             return self._process.wait(timeout_s)
         except subprocess.TimeoutExpired as error:
-            raise ProgramError(f"{self.name} still runs after {timeout_s:g} s") from error
+            raise ProgramError(f"{self.name} is still running after {timeout_s:g} s") from error
 
     def check(self) -> None:
         """Refuse to go on when it has ended.

@@ -38,11 +38,11 @@ _FIRST_NUMBER: Final = 11
 def main() -> None:
     """Run it all and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="the page")
-    parser.add_argument("--minutes", type=float, default=6.0, help="how long the storms last in all")
-    parser.add_argument("--lease-s", type=int, default=2, help="the Lease's duration")
-    parser.add_argument("--seed", type=int, default=1, help="of the first storm; the next has the next")
-    parser.add_argument("--only", default="", help="faults whose name contains this; no storms")
+    parser.add_argument("--out", type=Path, required=True, help="path of the HTML page to write")
+    parser.add_argument("--minutes", type=float, default=6.0, help="total length of the storms")
+    parser.add_argument("--lease-s", type=int, default=2, help="Lease duration in seconds")
+    parser.add_argument("--seed", type=int, default=1, help="random seed of the first storm; each later storm adds one")
+    parser.add_argument("--only", default="", help="run only the faults whose name contains this text, and no storms")
     chosen = parser.parse_args()
     began_s = time.time()
     with (

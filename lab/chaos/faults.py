@@ -302,4 +302,4 @@ def named(name: str) -> Fault:
     for fault in FAULTS:
         if fault.name == name:
             return fault
-    raise LabError(f"there is no fault {name!r} in the catalogue: it has {', '.join(fault.name for fault in FAULTS)}")
+    raise LabError(f"unknown fault {name!r}: choose one of {', '.join(fault.name for fault in FAULTS)}")

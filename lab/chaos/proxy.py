@@ -107,7 +107,7 @@ def _in_cp(*argv: str) -> subprocess.CompletedProcess[str]:
 def _redirect(*what: str) -> None:
     done = _in_cp(sys.executable, "-m", "lab.chaos.redirect", *what)
     if done.returncode != 0:
-        raise CommandError(f"the way to the proxy cannot be changed: {done.stderr.strip()}")
+        raise CommandError(f"cannot redirect traffic to the proxy: {done.stderr.strip()}")
 
 
 # the process ---------------------------------------------------------------------------------------------------

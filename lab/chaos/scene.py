@@ -97,7 +97,7 @@ class Scene:
         for pod in self.pods:
             if lease is not None and lease.holder == pod.uid:
                 return pod
-        raise LabError(f"{self.namespace}: nobody that runs holds the route now")
+        raise LabError(f"{self.namespace}: no running Pod holds the route now")
 
     @property
     def other(self) -> PodHandle:
@@ -110,7 +110,7 @@ class Scene:
         for pod in self.pods:
             if lease is None or lease.holder != pod.uid:
                 return pod
-        raise LabError(f"{self.namespace}: no other Pod runs now")
+        raise LabError(f"{self.namespace}: no other Pod is running now")
 
     # what can be done ------------------------------------------------------------------------------------------
 
@@ -149,7 +149,7 @@ class Scene:
         while (amiss := self._amiss()) and time.monotonic() < deadline:
             time.sleep(_LOOK_EVERY_S)
         if amiss:
-            raise WaitTimeout(f"{self.namespace}: waited {timeout_s:g} s in vain: {amiss}")
+            raise WaitTimeout(f"{self.namespace}: timed out after {timeout_s:g} s: {amiss}")
 
     def wait_renewed(self, times: int) -> None:
         """Wait until the holder has renewed its Lease so many times from now on."""

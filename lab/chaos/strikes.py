@@ -256,7 +256,7 @@ def _tc(*arguments: str) -> None:
     command = ["nsenter", f"--net=/run/netns/{SWITCH}", "--", "tc", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise CommandError(f"`tc {' '.join(arguments)}`: {done.stderr.strip()}; is the iproute2 package there?")
+        raise CommandError(f"`tc {' '.join(arguments)}`: {done.stderr.strip()}; install the package iproute2")
 
 
 def late_announcement(scene: Scene, _: Proxy | None) -> Callable[[], None]:

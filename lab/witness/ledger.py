@@ -74,7 +74,7 @@ class Ledger:
         """
         with self._changed:
             if not self._changed.wait_for(condition, timeout_s):
-                raise WaitTimeout(f"waited {timeout_s:g} s in vain: {what}")
+                raise WaitTimeout(f"timed out after {timeout_s:g} s waiting for {what}")
 
     def current(self, path: str, name: str) -> dict[str, Any]:
         """The newest version of an object, or an empty one."""

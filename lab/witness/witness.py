@@ -124,7 +124,7 @@ class Witness:
                 record = _decode(line)
                 if isinstance(record, Frame) and predicate(record):
                     return record
-        raise WaitTimeout(f"waited {timeout_s:g} s in vain for a frame on the switch")
+        raise WaitTimeout(f"timed out after {timeout_s:g} s waiting for a frame on the switch")
 
     def _flush(self) -> None:
         """Take in everything until now.
@@ -135,7 +135,7 @@ class Witness:
         with self._connection() as control:
             lost = _ask(control, {"do": "flush"})["lost"]
         if lost:
-            raise ProgramError(f"the witness could not keep up and lost {lost} times: its evidence has holes")
+            raise ProgramError(f"the witness lost frames {lost} times, the machine is too busy: run it again")
         with (self._state / FILE).open("rb") as file:
             file.seek(self._read)
             data = file.read()

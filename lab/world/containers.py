@@ -85,7 +85,7 @@ class Process:
         """
         try:
             if self.control is None:
-                raise ProgramError(f"{self.name} takes no orders")
+                raise ProgramError(f"{self.name} accepts no commands")
             self.control.sendall(f"{word}\n".encode())
             if self.control.recv(16) != b"ok\n":
                 raise ProgramError(f"{self.name} is gone")

@@ -131,7 +131,7 @@ class Kubelet:
 
     def _order(self, request: Object) -> None:
         if request["do"] not in ("fail-app", "heal-app"):
-            raise LabError(f"cannot {request['do']!r}: fail-app and heal-app are known")
+            raise LabError(f"unknown request {request['do']!r}: use fail-app or heal-app")
         with self._lock:
             named = [each for each in self._workers.values() if each.place.full_name == request["pod"]]
         if not named:
@@ -225,9 +225,9 @@ def main() -> None:
     parser.add_argument("--name", required=True, help="node-<number>")
     parser.add_argument("--kubeconfig", type=Path, required=True)
     parser.add_argument("--run-dir", type=Path, required=True)
-    parser.add_argument("--networks", required=True, help="names, comma separated; the first is the default network")
-    parser.add_argument("--witness", type=Path, help="its control socket; else witness.sock two folders above run-dir")
-    parser.add_argument("--sidecar", help="a command to run instead of the sidecar")
+    parser.add_argument("--networks", required=True, help="comma-separated names, the default network first")
+    parser.add_argument("--witness", type=Path, help="its control socket; default: witness.sock two folders up")
+    parser.add_argument("--sidecar", help="command to run instead of the sidecar")
     closed.require()
     Kubelet(_host(parser.parse_args())).run()
 

@@ -153,4 +153,4 @@ def _until_ended(pidfds: list[int]) -> None:
     deadline = time.monotonic() + _END_S
     for each in pidfds:
         if not select.select([each], [], [], max(deadline - time.monotonic(), 0))[0]:
-            raise LabError("a process of a node that lost its power did not end")
+            raise LabError("a process of a node did not end after its power was cut")

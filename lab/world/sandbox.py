@@ -63,7 +63,7 @@ def interfaces_of(annotations: dict[str, str], networks: Sequence[str]) -> dict[
         asked = [(str(each["interfaceName"]), str(each["network"])) for each in json.loads(text)]
     except (ValueError, TypeError, KeyError) as error:
         raise LabError(
-            f"annotation {INTERFACES}: not a list of interfaceName and network ({error!r}): {text!r}"
+            f"annotation {INTERFACES} is not a list of interfaceName and network ({error!r}): {text!r}"
         ) from error
     for name, network in asked:
         wanted = networks[0] if network in DEFAULT_NETWORKS else network
@@ -73,7 +73,7 @@ def interfaces_of(annotations: dict[str, str], networks: Sequence[str]) -> dict[
         if name == "eth0" and number != 0:
             raise LabError(f"annotation {INTERFACES}: eth0 is on the default network, not on {network!r}")
         if number in found.values() and name not in found:
-            raise LabError(f"annotation {INTERFACES}: a second interface on network {network!r} is not made here")
+            raise LabError(f"annotation {INTERFACES}: the lab supports one interface on network {network!r}")
         found[name] = number
     return found
 

@@ -256,7 +256,7 @@ def _claim(undo: contextlib.ExitStack) -> None:
         mine.mkdir()
     except FileExistsError as error:
         raise AlreadyRunning(
-            "a lab runs in this closed world already: use that one, or start the second in a closed world of its own "
+            "a lab is already running in this closed world: use it, or start the second in a closed world of its own "
             "(`holdfast lab run -- COMMAND`)"
         ) from error
     undo.callback(mine.rmdir)

@@ -304,7 +304,7 @@ def test_a_lab_is_worked_in_from_another_terminal_and_starts_once(outside):
         assert subprocess.check_output(asked, text=True, env=outside) == "ok"
         again = subprocess.run(up, check=False, capture_output=True, text=True, env=outside)
         assert again.returncode == 2
-        assert "runs already" in again.stderr
+        assert "is already running" in again.stderr
         assert _kill_and_see_all_end(lab) >= 6, "at least the control plane"
     gone = subprocess.run(asked, check=False, capture_output=True, text=True, env=outside)
     assert "holdfast lab up --name test" in gone.stderr

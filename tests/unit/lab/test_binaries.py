@@ -93,7 +93,7 @@ def test_a_damaged_program_without_go_is_removed_and_named(cache, go):
     go.unlink()
     damaged = cache / "bin" / "etcd"
     damaged.write_bytes(b"\0")
-    with pytest.raises(BinaryError, match=r"(?s)bin/etcd is not what was built .*Install Go"):
+    with pytest.raises(BinaryError, match=r"(?s)bin/etcd was changed since it was built .*Install Go"):
         find(cache=cache)
     assert not damaged.exists()
 
