@@ -202,7 +202,7 @@ def test_without_one_there_is_eth0():
         ("[1]", "not a list"),
         ('[{"interfaceName":"eth1","network":"green"}]', "no network 'green'"),
         ('[{"interfaceName":"eth0","network":"blue-network"}]', "eth0 is on the default network"),
-        ('[{"interfaceName":"eth1","network":"default"}]', "a second interface"),
+        ('[{"interfaceName":"eth1","network":"default"}]', "the lab supports one interface on network"),
     ],
 )
 def test_an_annotation_that_cannot_be_followed_says_why(note, says):
