@@ -222,7 +222,7 @@ def test_a_pod_without_a_sidecar_is_named_then_lost_and_the_next_one_gets_it(ste
     began_s = time.time()
     steps.route()
     said = steps.condition("DPV2Ready", "NotReported", part="Pod none is the owner and has not taken the Lease yet")
-    assert "look for the container holdfast in it" in said
+    assert "check that the Pod has a container holdfast" in said
     steps.nowhere()
     steps.held_by("b", within_s=UNTAKEN_S + SOON_S)
     assert time.time() - began_s >= UNTAKEN_S
