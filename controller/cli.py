@@ -24,6 +24,7 @@ from controller.cluster.writer import Writers, start
 from controller.errors import NoAccess, ThreadEnded
 from controller.journal import Journal
 from controller.loop import Ended, Leading, Loop, Stop
+from controller.outbox import Outbox
 
 _JOIN_S = 3.0
 _SWITCH_S = 0.0005
@@ -99,7 +100,7 @@ def _assemble(kube: Kube, journal: Journal, me: str) -> tuple[Loop, Elector, dic
         lambda text: inbox.put(Trouble("election", text)),
     )
     writers = Writers(kube, elector.may_write, inbox.put)
-    loop = Loop(writers, journal, me, elector.observe, is_election, inbox)
+    loop = Loop(Outbox(writers), journal, me, elector.observe, is_election, inbox)
     stop = threading.Event()
     targets: dict[str, Any] = {"stop": stop, **dict(writers.targets())}
     for kind in PATHS:

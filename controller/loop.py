@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import datetime as dt
 import queue
-import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,13 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from controller.choice.snapshot import Snapshot
-    from controller.cluster.writer import Writers
     from controller.journal import Journal
+    from controller.outbox import Outbox
 
-BACKOFF_FIRST_S: Final = 0.1
-BACKOFF_MAX_S: Final = 10.0
-STALE_S: Final = 1.0
-"""After a conflict the watch brings the newer version within milliseconds; where it does not, try again after this."""
 PEOPLE_S: Final = 0.2
 """What is for people (status, Events) waits while an urgent write or a handover is under way; no longer than this."""
 _NEVER: Final = float("inf")
@@ -75,20 +70,10 @@ class Ended:
 
 
 @dataclass(slots=True)
-class _Held:
-    """A write that is not repeated before its time, or before its object has another version."""
-
-    until_s: float
-    version: str
-    failures: int
-    touched: Impact
-
-
-@dataclass(slots=True)
 class Loop:
     """The loop and all it remembers; everything but the snapshot can be lost without harm."""
 
-    writers: Writers
+    outbox: Outbox
     journal: Journal
     identity: str
     on_election: Callable[[LeaseView | None], None]
@@ -98,11 +83,8 @@ class Loop:
     _leading: bool = False
     _dirty: Impact = field(default_factory=Impact)
     _plans: dict[Key, RoutePlan] = field(default_factory=dict)
-    _busy: dict[Ident, Impact] = field(default_factory=dict)
-    _held: dict[Ident, _Held] = field(default_factory=dict)
     _access: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _waiting: set[Key] = field(default_factory=set)
-    _urgent: set[Ident] = field(default_factory=set)
     _people: Impact = field(default_factory=Impact)
     _people_s: float = _NEVER
 
@@ -156,7 +138,7 @@ class Loop:
         self._leading = now
         self.journal.tell("this replica is the leader" if now else "this replica is a standby", identity=self.identity)
         self._plans.clear()
-        self._held.clear()
+        self.outbox.forget_failures()
         self._access.clear()
         self._dirty, self._people, self._people_s = Impact(), Impact(), _NEVER
         if now:
@@ -191,18 +173,17 @@ class Loop:
 
     def _done(self, done: Done) -> None:
         job = done.job
-        touched = self._busy.pop(job.ident, None) or Impact()
-        self._urgent.discard(job.ident)
+        touched = self.outbox.answered(job)
         self._dirty.add(touched)
         if job.ident[0] == "lease" and not isinstance(done.error, Unreachable) and done.answer is None:
             self.snap.note_refused(job.ident[1:])
             self._dirty.routes |= self._waiting
         if done.error is not None:
-            self._failed(job, done, touched)
+            self._failed(job, done.error, touched)
             return
         if done.answer is None:
             return
-        self._held.pop(job.ident, None)
+        self.outbox.succeeded(job)
         self.journal.trouble(_subject(job.ident), "")
         if job.told:
             self.journal.tell(job.told)
@@ -223,22 +204,15 @@ class Loop:
         if kind is LeaseView or self.intake.known(kind, key_of(item)) is not None:
             self.intake.newer(kind, item, monotonic())
 
-    def _failed(self, job: Job, done: Done, touched: Impact) -> None:
-        error, held = done.error, self._held.get(job.ident)
+    def _failed(self, job: Job, error: Exception, touched: Impact) -> None:
         if isinstance(error, NotFound) and job.ident[0] == "lease":
             self.intake.not_there(job.ident[1:], job.version, monotonic())
-        failures = held.failures + 1 if held is not None else 1
-        if isinstance(error, Conflict):
-            pause_s = STALE_S
-        else:
-            pause_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(failures, 10))
-            pause_s *= random.uniform(0.5, 1.0)  # noqa: S311 - jitter
-            leaving = isinstance(error, Forbidden) and self._leaving(job)
-            advice = "; apply deploy/rbac.yaml and deploy/policies.yaml" if isinstance(error, Forbidden) else ""
-            if not leaving:
-                self.journal.trouble(_subject(job.ident), f"{error}{advice}")
+        forbidden = isinstance(error, Forbidden)
+        if not isinstance(error, Conflict) and not (forbidden and self._leaving(job)):
+            advice = "; apply deploy/rbac.yaml and deploy/policies.yaml" if forbidden else ""
+            self.journal.trouble(_subject(job.ident), f"{error}{advice}")
         if job.ident[0] != "event":
-            self._held[job.ident] = _Held(monotonic() + pause_s, job.version, failures, touched)
+            self.outbox.failed(job, error, touched, monotonic())
 
     def _leaving(self, job: Job) -> bool:
         """Whether a write is into a namespace that is going away, where nothing may be made any more."""
@@ -250,12 +224,8 @@ class Loop:
 
     def _pause_s(self) -> float | None:
         now = monotonic()
-        times = [held.until_s for held in self._held.values() if held.until_s < _NEVER]
-        due_s = self.intake.expiry.next_at(now)
-        if due_s is not None:
-            times.append(due_s)
-        if self._people:
-            times.append(self._people_s + PEOPLE_S)
+        people_s = self._people_s + PEOPLE_S if self._people else None
+        times = [at_s for at_s in (self.outbox.next_s(), self.intake.expiry.next_at(now), people_s) if at_s is not None]
         return max(0.0, min(times) - now) if times else None
 
     def _count(self) -> None:
@@ -265,11 +235,7 @@ class Loop:
         self._dirty.routes |= {route for key in due if (route := route_of(self.snap, key)) is not None}
         if over:
             self._dirty.routes |= self._waiting
-        for held in self._held.values():
-            if now >= held.until_s:
-                held.until_s = _NEVER
-                held.version = ""
-                self._dirty.add(held.touched)
+        self._dirty.add(self.outbox.wake(now))
 
     # deciding --------------------------------------------------------------------------------------------------
 
@@ -297,7 +263,7 @@ class Loop:
         """Write status and Events, once what is urgent is done; what has changed twice is told once."""
         if not self._leading or not self._people:
             return
-        waits = self._urgent or any(map(self._changes_hands, self._people.routes))
+        waits = self.outbox.urgent or any(map(self._changes_hands, self._people.routes))
         if not waits or monotonic() >= self._people_s + PEOPLE_S:
             told, self._people, self._people_s = self._people, Impact(), _NEVER
             self._write_statuses(told)
@@ -370,16 +336,7 @@ class Loop:
         self._send(outgoing.gateway_job(gateway, status, now), Impact(gateways={key}), hot=False)
 
     def _send(self, job: Job, touched: Impact, *, hot: bool = True) -> bool:
-        """Hand a write to the writers, unless one about the same object is under way or must wait."""
-        held = self._held.get(job.ident)
-        waits = held is not None and held.version == job.version and monotonic() < held.until_s < _NEVER
-        if job.ident in self._busy or waits:
-            return False
-        self._busy[job.ident] = touched
-        if hot:
-            self._urgent.add(job.ident)
-        (self.writers.hot if hot else self.writers.cold)(job)
-        return True
+        return self.outbox.send(job, touched, monotonic(), hot=hot)
 
 
 def _rightful(plan: RoutePlan | None) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from contract.errors import ContractError
 from contract.report import AddressReport, AddressState, Report, decode_report
-from controller.choice.accept import Mode, Reason
+from controller.choice.acceptance import Mode, Reason
 from controller.choice.elect import nobody
 from controller.choice.gateways import FALSE, TRUE, UNKNOWN, condition, plain
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from contract.lease import LeaseView
-    from controller.choice.accept import Acceptance
+    from controller.choice.acceptance import Acceptance
     from controller.choice.elect import Candidate
     from controller.choice.objects import AddressStatus, Route
     from controller.choice.snapshot import Snapshot

@@ -15,18 +15,20 @@ from typing import TYPE_CHECKING, Any
 
 from contract.assignment import AddressEntry, Assignment, RouteEntry, encode_assignment
 from contract.names import ASSIGNMENT, lease_name
-from controller.choice.accept import Acceptance, Acceptor, Mode
+from controller.choice.accept import Acceptor
+from controller.choice.acceptance import Acceptance, Mode
 from controller.choice.conditions import Scene, differs, route_status
 from controller.choice.elect import Candidate, Verdict, judge, winner
 from controller.choice.gateways import class_status, gateway_status
 from controller.choice.leases import LeaseWrite, lease_write, let_go, lost_now
-from controller.choice.snapshot import Snapshot, entry_on
+from controller.choice.reading import entry_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from contract.lease import LeaseView
     from controller.choice.objects import Key, Pod, Route
+    from controller.choice.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import ipaddress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from controller.choice.snapshot import CIDR_ADDRESS, PLAIN_ADDRESS
+from controller.choice.reading import CIDR_ADDRESS, PLAIN_ADDRESS
 
 if TYPE_CHECKING:
     from controller.choice.objects import Address, Condition, Gateway, GatewayClass, Listener, ParentRef

@@ -14,7 +14,7 @@ from contract.lease import LeaseView
 from controller.choice.accept import group
 from controller.choice.decide import route_of
 from controller.choice.objects import Gateway, GatewayClass, Key, Namespace, Network, Pod, Route
-from controller.choice.snapshot import lease_key, parents
+from controller.choice.reading import lease_key, parents
 
 if TYPE_CHECKING:
     from controller.choice.snapshot import Snapshot

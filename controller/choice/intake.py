@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 from contract.lease import LeaseView
 from controller.choice.expiry import Expiry
 from controller.choice.objects import Gateway, Key, Pod, Route
-from controller.choice.snapshot import Item, Snapshot, is_route_lease
+from controller.choice.reading import is_route_lease
+from controller.choice.snapshot import Item, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

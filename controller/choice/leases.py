@@ -15,11 +15,11 @@ import msgspec
 from contract import lease as writes
 from contract.report import report_of
 from controller.choice.expiry import life_sign, vacancy_sign
-from controller.choice.snapshot import entry_on, lease_key, named
+from controller.choice.reading import entry_on, lease_key, named
 
 if TYPE_CHECKING:
     from contract.lease import LeaseView, Patch
-    from controller.choice.accept import Acceptance
+    from controller.choice.acceptance import Acceptance
     from controller.choice.objects import Key, Route
     from controller.choice.snapshot import Snapshot
 

@@ -7,7 +7,7 @@ import msgspec
 
 from contract.names import GUARD_LIFETIME_S, LEASE_SECONDS, MOST_DURATION_S
 from controller.choice.objects import Address, RouteStatus
-from controller.choice.snapshot import entry_on, named
+from controller.choice.reading import entry_on, named
 from sidecar.protocol.events import Read, Write
 
 TAKEOVER_S = 1.0

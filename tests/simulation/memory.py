@@ -15,7 +15,9 @@ import controller.choice.accept
 import controller.choice.conditions
 import controller.choice.expiry
 import controller.choice.gateways
+import controller.choice.reading
 import controller.choice.snapshot
+import controller.choice.validate
 
 _SIZE = 4096
 _installed = []
@@ -29,12 +31,13 @@ def install():
     plain = {name: getattr(ipaddress, name) for name in dir(ipaddress) if not name.startswith("__")}
     readers = {name: lru_cache(_SIZE)(plain[name]) for name in ("ip_address", "ip_interface", "ip_network")}
     remembering = SimpleNamespace(**{**plain, **readers})
-    for module in (contract.decode, controller.choice.gateways, controller.choice.snapshot):
+    for module in (contract.decode, controller.choice.gateways, controller.choice.reading):
         module.ipaddress = remembering
-    _replace("host_address", contract.decode, contract.report, controller.choice.accept)
-    _replace("canonical", controller.choice.snapshot, controller.choice.accept)
+    _replace("host_address", contract.decode, contract.report, controller.choice.validate)
+    readers_of = (controller.choice.snapshot, controller.choice.accept, controller.choice.validate)
+    _replace("canonical", controller.choice.reading, *readers_of)
     _replace("decode_report", contract.report, controller.choice.conditions)
-    _replace("decode_assignment", controller.choice.snapshot)
+    _replace("decode_assignment", controller.choice.reading)
     _replace_by_identity()
 
 
@@ -46,9 +49,10 @@ def _replace_by_identity():
         around = (*snap.gateways.values(), *snap.classes.values(), *snap.namespaces.values())
         return route.spec, meta.annotations, meta.namespace, meta.name, route.problem, route.field, *around
 
-    controller.choice.accept.Acceptor._validate = _by_identity(controller.choice.accept.Acceptor._validate, read)
+    validator = controller.choice.validate.Validator
+    validator.judge = _by_identity(validator.judge, read)
     offer = _by_identity(controller.choice.gateways.offer, lambda gateway: (gateway,))
-    controller.choice.gateways.offer = controller.choice.accept.offer = offer
+    controller.choice.gateways.offer = controller.choice.validate.offer = offer
 
 
 def _replace(name, *modules):

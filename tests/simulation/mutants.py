@@ -40,6 +40,7 @@ def one(name, file, text, other):
 STATE, NOTING, MACHINE = "sidecar/protocol/state.py", "sidecar/protocol/noting.py", "sidecar/protocol/machine.py"
 LEASE, EXPIRY, NAMES = "contract/lease.py", "controller/choice/expiry.py", "contract/names.py"
 LEASES, SNAPSHOT, INTAKE = "controller/choice/leases.py", "controller/choice/snapshot.py", "controller/choice/intake.py"
+READING = "controller/choice/reading.py"
 HOST = "tests/simulation/sidecar.py"
 FREE = 'spec={"holderIdentity": "", "leaseDurationSeconds": duration_s}, notes=notes)'
 RENEW = 'return _patch(view, spec={"renewTime": micro_time(now)}, notes={OBSERVED: observed})'
@@ -201,7 +202,7 @@ MUTANTS = (
     ),
     one(
         "what a report still shows is given to another route",
-        SNAPSHOT,
+        READING,
         "return frozenset(view.addresses).union(each.address for each in (report.addresses if report else ()))",
         "return frozenset(view.addresses)",
     ),

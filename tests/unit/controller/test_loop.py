@@ -12,13 +12,16 @@ from controller.cluster.writer import Done, Job, Writers
 from controller.errors import Conflict, NotFound, Unreachable
 from controller.journal import Journal
 from controller.loop import PEOPLE_S, Loop
+from controller.outbox import Outbox
 from tests.unit.controller.kube_objects import A1, lease, pod, report, route, world
 
 KEY = ("default", "holdfast-r")
 
 
 def loop():
-    made = Loop(Writers(None, bool, print), Journal(io.StringIO()), "c0", lambda _view: None, lambda _view: False)
+    made = Loop(
+        Outbox(Writers(None, bool, print)), Journal(io.StringIO()), "c0", lambda _view: None, lambda _view: False
+    )
     made.intake.snap = world(route(), pod("a"), lease(owner="uid-a", version="10"))
     return made
 
@@ -88,8 +91,8 @@ def telling(monkeypatch, **view):
     made._leading, made.intake.unlisted = True, set()
     made._dirty.routes.add(("default", "r"))
     made._decide()
-    made._urgent.clear()  # as if all of it had been answered
-    return made, now, made.writers._cold
+    made.outbox._urgent.clear()  # as if all of it had been answered
+    return made, now, made.outbox.writers._cold
 
 
 def test_what_is_for_people_waits_for_a_hand_over_but_not_for_long(monkeypatch):

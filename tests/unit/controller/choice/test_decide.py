@@ -7,7 +7,7 @@ import pytest
 
 from contract.assignment import AddressEntry, decode_assignment
 from contract.names import GKE_CONTROLLER_NAME, lease_name
-from controller.choice.accept import Mode
+from controller.choice.acceptance import Mode
 from controller.choice.decide import decide, plan_route
 from controller.choice.expiry import life_sign, vacancy_sign
 from controller.choice.leases import LeaseAct

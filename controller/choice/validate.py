@@ -1,0 +1,167 @@
+"""Whether a route is valid by itself: its fields, its Gateways, and the addresses that these list. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from contract.decode import host_address
+from contract.errors import ContractError
+from controller.choice.acceptance import Acceptance, Mode, Reason, name_of, wishes_of, with_warnings
+from controller.choice.gateways import Offer, admits, offer
+from controller.choice.reading import CIDR_ADDRESS, PLAIN_ADDRESS, canonical
+
+if TYPE_CHECKING:
+    from controller.choice.objects import Gateway, Key, ParentRef, Route, Selector
+    from controller.choice.snapshot import Snapshot
+
+_FAST: Final = "-persistent-fast-"
+_LABEL_KEY: Final = re.compile(
+    r"^(?:[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
+)
+_LABEL_VALUE: Final = re.compile(r"^(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$")
+
+
+@dataclass(frozen=True, slots=True)
+class _Parent:
+    ref: ParentRef
+    key: Key
+    mode: Mode | None
+    gateway: Gateway | None
+    class_name: str = ""
+
+
+class Validator:
+    """Judges single routes over one state of the snapshot; not to be kept over a change."""
+
+    def __init__(self, snap: Snapshot) -> None:
+        self._snap = snap
+        self._offers: dict[Key, Offer] = {}
+
+    def judge(self, key: Key, route: Route) -> Acceptance:
+        """Judge a route as if it were alone; whether its Network exists is not asked."""
+        parents = [self._parent(key, ref) for ref in route.spec.parent_refs]
+        mode, wishes = self._mode(parents), wishes_of(route)
+
+        def refused(reason: Reason, message: str) -> Acceptance:
+            return Acceptance(mode, reason, with_warnings(message, wishes), wishes=wishes)
+
+        if route.problem:
+            reason = Reason.INVALID_LABELS if "podSelector" in route.field else Reason.INVALID_ADDRESSES
+            return refused(reason, f"{route.field or 'the route'}: {route.problem}; correct it")
+        if (problem := _selector_problem(route.spec.pod_selector)) is not None:
+            return refused(Reason.INVALID_LABELS, problem)
+        if not parents:
+            return refused(Reason.MISSING_PARENT_REFS, "spec.parentRefs is empty: name the Gateway")
+        usable, why = self._usable(key, parents, mode)
+        if not usable:
+            return refused(*why)
+        found = self._addresses(route, usable, mode)
+        if isinstance(found, str):
+            return refused(Reason.INVALID_ADDRESSES, found)
+        names = ", ".join(f"Gateway {name_of(parent.key)}" for parent in usable)
+        fast = any(_FAST in parent.class_name for parent in usable)
+        message = with_warnings(f"attached to {names}", wishes)
+        return Acceptance(mode, Reason.ACCEPTED, message, found, fast=fast, wishes=wishes)
+
+    def _parent(self, key: Key, ref: ParentRef) -> _Parent:
+        where = (ref.namespace or key[0], ref.name)
+        is_gateway = ref.kind == "Gateway" and ref.group == "gateway.networking.k8s.io"
+        gateway = self._snap.gateways.get(where) if is_gateway else None
+        if gateway is None:
+            return _Parent(ref, where, None, None)
+        name = gateway.spec.gateway_class_name
+        found = self._snap.classes.get(name)
+        if found is not None and found.ours:
+            return _Parent(ref, where, Mode.OWN, gateway, name)
+        if found is not None and found.followed:
+            return _Parent(ref, where, Mode.FOLLOW, gateway, name)
+        return _Parent(ref, where, Mode.IGNORED, gateway, name)
+
+    def _mode(self, parents: list[_Parent]) -> Mode:
+        modes = {parent.mode for parent in parents}
+        if Mode.FOLLOW in modes:
+            return Mode.FOLLOW
+        if Mode.OWN in modes:
+            return Mode.OWN
+        # Nobody's route yet. Where GKE selects at all it will say what is wrong; where holdfast alone does, it does.
+        classes = self._snap.classes.values()
+        ours = any(each.ours for each in classes) and not any(each.followed for each in classes)
+        return Mode.OWN if ours else Mode.IGNORED
+
+    def _usable(self, key: Key, parents: list[_Parent], mode: Mode) -> tuple[list[_Parent], tuple[Reason, str]]:
+        usable: list[_Parent] = []
+        why: tuple[Reason, str] | None = None
+        for parent in parents:
+            problem = self._parent_problem(key, parent, mode)
+            if problem is None:
+                usable.append(parent)
+            why = why or problem
+        return usable, why or (Reason.UNATTACHABLE, "")
+
+    def _parent_problem(self, key: Key, parent: _Parent, mode: Mode) -> tuple[Reason, str] | None:
+        name, gateway = f"Gateway {name_of(parent.key)}", parent.gateway
+        if gateway is None:
+            if parent.ref.kind != "Gateway":
+                what = f"{parent.ref.kind} {name_of(parent.key)}"
+                return Reason.GATEWAY_NOT_FOUND, f"spec.parentRefs: {what} is not a Gateway: name a Gateway"
+            return (
+                Reason.GATEWAY_NOT_FOUND,
+                f"{name} does not exist: create it, or create a new route with other spec.parentRefs",
+            )
+        if parent.mode is not mode or mode is Mode.IGNORED:
+            message = f"{name} has gatewayClassName {parent.class_name!r}, which holdfast does not manage"
+            return Reason.UNATTACHABLE, f"{message}: use one of holdfast's GatewayClasses"
+        if mode is Mode.OWN and not (given := self._offer(parent.key, gateway)).accepted:
+            return Reason.GATEWAY_NOT_ACCEPTED, f"{name} is not accepted: {given.message}"
+        if mode is Mode.OWN and not admits(self._snap, gateway, parent.ref, key[0]):
+            return Reason.UNATTACHABLE, (
+                f"no listener of {name} allows routes from namespace {key[0]}: "
+                "correct its spec.listeners[].allowedRoutes"
+            )
+        return None
+
+    def _offer(self, key: Key, gateway: Gateway) -> Offer:
+        if key not in self._offers:
+            self._offers[key] = offer(gateway)
+        return self._offers[key]
+
+    def _addresses(self, route: Route, usable: list[_Parent], mode: Mode) -> tuple[str, ...] | str:
+        found: list[str] = []
+        for i, asked in enumerate(route.spec.addresses):
+            at, address = f"spec.addresses[{i}]", canonical(asked)
+            if asked.type not in (CIDR_ADDRESS, PLAIN_ADDRESS):
+                return f"{at}: type {asked.type!r} is not supported; use {CIDR_ADDRESS} or {PLAIN_ADDRESS}"
+            try:
+                host = host_address(address, f"GKEIPRoute {name_of(route.key)}", at)
+            except ContractError as error:
+                return f"{at}: {error.problem}"
+            if host.is_multicast or host.is_loopback or host.is_unspecified:
+                return f"{at}: {address} is multicast, loopback or unspecified; use a unicast address"
+            if address in found:
+                return f"{at}: {address} appears twice; remove one"
+            given = [self._offer(parent.key, parent.gateway) for parent in usable if parent.gateway is not None]
+            if mode is Mode.OWN and not any(each.covers(address) for each in given):
+                names = " or ".join(f"Gateway {name_of(parent.key)}" for parent in usable)
+                have = ", ".join(str(block) for each in given for block in each.blocks) or "none"
+                return f"{at}: {address} is not in the addresses of {names} ({have}): add it there, or use one of those"
+            found.append(address)
+        return tuple(found) or "spec.addresses is empty: list the addresses for the Pod"
+
+
+def _selector_problem(selector: Selector) -> str | None:
+    if selector.empty:
+        return "spec.podSelector is empty: select Pods with matchLabels or matchExpressions"
+    for key, value in selector.match_labels.items():
+        if not _LABEL_KEY.match(key) or not _LABEL_VALUE.match(value):
+            return f"spec.podSelector.matchLabels: {key}={value} is not a valid label: correct it"
+    for i, need in enumerate(selector.match_expressions):
+        at = f"spec.podSelector.matchExpressions[{i}]"
+        if not _LABEL_KEY.match(need.key):
+            return f"{at}.key: {need.key!r} is not a valid label key: correct it"
+        if need.operator not in ("In", "NotIn", "Exists", "DoesNotExist"):
+            return f"{at}.operator: {need.operator!r} is not an operator: use In, NotIn, Exists or DoesNotExist"
+        if (need.operator in ("In", "NotIn")) != bool(need.values):
+            return f"{at}.values: In and NotIn need values; Exists and DoesNotExist allow none"
+    return None
