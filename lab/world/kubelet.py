@@ -76,16 +76,7 @@ class Kubelet:
         with self._lock:
             before = [each for each in self._workers.values() if each.place.full_name == worker.place.full_name]
             self._workers[worker.place.uid] = worker
-
-        def begin() -> None:
-            for each in before:
-                each.join()
-            worker.start()
-
-        if before:
-            threading.Thread(target=begin, daemon=True).start()
-        else:
-            begin()
+        worker.start(after=before)
 
     def _forget(self, worker: PodWorker) -> None:
         with self._lock:

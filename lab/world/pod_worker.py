@@ -21,7 +21,7 @@ from lab.world.runtime import Runtime
 from lab.world.volume import Volume
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from lab.world.host import Host
 
@@ -55,6 +55,7 @@ class PodWorker:
         self._doomed = threading.Event()
         self._volume = Volume(self.place, pod, self._agenda, self._doomed)
         self._runtime = Runtime(self.place, pod, self._agenda)
+        self._after: Sequence[PodWorker] = ()
         self._ending = False
         self._written = ""
         self._version = 0
@@ -62,8 +63,9 @@ class PodWorker:
 
     # from outside: any thread ----------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Begin."""
+    def start(self, after: Sequence[PodWorker] = ()) -> None:
+        """Begin, once nothing is left of earlier Pods; these have been started."""
+        self._after = after
         self._thread.start()
 
     def join(self) -> None:
@@ -105,6 +107,9 @@ class PodWorker:
     # the thread ------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        for earlier in self._after:
+            earlier.join()
+        self._after = ()
         try:
             self._begin()
             while not self._ending:

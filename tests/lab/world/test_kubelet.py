@@ -164,6 +164,17 @@ def test_a_pod_of_the_same_name_is_another(world, kube_namespace):
     assert world.two_holders() == 0
 
 
+def test_a_third_pod_of_one_name_waits_for_the_second_that_waits_for_the_first(world, kube_namespace):
+    path = create(world, kube_namespace)
+    wait_ready(world, path)
+    world.pod(kube_namespace, "one").pause_sidecar()  # so that the first takes its grace period to end
+    for _ in range(2):
+        world.api.delete(path, {"gracePeriodSeconds": 0})
+        create(world, kube_namespace)
+    pod = wait_ready(world, path)
+    assert world.pod(kube_namespace, "one").uid == pod["metadata"]["uid"]
+
+
 def test_a_pod_on_a_network_that_is_not_there_waits_and_says_why(world, kube_namespace):
     path = create(world, kube_namespace, notes={INTERFACES: '[{"interfaceName": "eth1", "network": "green"}]'})
 
