@@ -14,7 +14,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Any, Final
 
-from pyroute2.netlink import NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR
+from pyroute2.netlink import NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR
 from pyroute2.netlink.marshal import Marshal
 
 from sidecar.errors import KernelRefused, NotPermitted
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _FLAGS, _FLAGS_AT = struct.Struct("=H"), 6
 _SEQUENCE, _SEQUENCE_AT = struct.Struct("=I"), 8
 _BUFFER_BYTES: Final = 1 << 17
+_LISTS: Final = 8
 
 
 def encode(message: Any, kind: int, flags: int = 0) -> bytes:
@@ -91,19 +92,35 @@ class NetlinkSocket:
     def dump(self, request: Any, kind: int, what: str) -> list[Any]:
         """Ask for all objects of a kind.
 
+        A list that the kernel calls interrupted (NLM_F_DUMP_INTR: it changed while it was read) may lack what stands;
+        it is asked for again. Where it changes all the time, the lists are given one after the other: what stood all
+        the time is in one of them, and what was removed meanwhile may be too.
+
         Returns:
             The kernel's messages, read by the library.
         """
+        every: list[Any] = []
+        for _ in range(_LISTS):
+            found, whole = self._dump_once(request, kind, what)
+            if whole:
+                return found
+            every += found
+        return every
+
+    def _dump_once(self, request: Any, kind: int, what: str) -> tuple[list[Any], bool]:
+        """Give one list, and whether the kernel could read it in peace."""
         self._sequence += 1
         self._send(_numbered([encode(request, kind, NLM_F_DUMP)], self._sequence), what)
         found: list[Any] = []
+        interrupted = 0
         while True:
             for message in self._marshal.parse(self._receive(what)):
                 header = message["header"]
                 if header["sequence_number"] != self._sequence:
                     continue
+                interrupted |= header["flags"] & NLM_F_DUMP_INTR
                 if header["type"] == NLMSG_DONE:
-                    return found
+                    return found, not interrupted
                 if header["type"] == NLMSG_ERROR:
                     raise refusal(what, abs(message["error"]))
                 found.append(message)

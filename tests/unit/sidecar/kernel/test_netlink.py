@@ -5,9 +5,11 @@ import os
 import struct
 
 import pytest
+from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 
 from sidecar.errors import KernelRefused, NotPermitted
 from sidecar.kernel import netlink
+from sidecar.kernel.addresses import RouteMarshal
 from sidecar.kernel.netlink import NetlinkSocket, answered, refusal
 from tests.unit.sidecar.kernel.plain import fields
 
@@ -91,6 +93,37 @@ def test_no_answer_is_an_error_and_not_a_hang(kernel):
     kernel.says = []
     with pytest.raises(KernelRefused, match="x: Resource temporarily unavailable"):
         NetlinkSocket(12).transact([TWO], "x")
+
+
+NEW_ADDRESS, GET_ADDRESS, DONE, INTERRUPTED = 20, 22, 3, 0x10
+
+
+def listing(sequence, *indexes, flags=0x2):
+    """A list of addresses as the kernel sends it, each by the index of its interface."""
+    bodies = [(NEW_ADDRESS, struct.pack("=BBBBi", 2, 32, 0, 0, index)) for index in indexes]
+    bodies.append((DONE, bytes(4)))
+    return b"".join(struct.pack("=IHHII", 16 + len(body), kind, flags, sequence, 0) + body for kind, body in bodies)
+
+
+def listed(kernel, *says):
+    kernel.says = list(says)
+    found = NetlinkSocket(0, RouteMarshal()).dump(ifaddrmsg(), GET_ADDRESS, "list of addresses")
+    assert kernel.says == []
+    return [message["index"] for message in found]
+
+
+def test_a_list_that_changed_while_it_was_read_is_asked_for_again(kernel):
+    assert listed(kernel, listing(1, 7, 8)) == [7, 8]
+    assert listed(kernel, listing(1, 7, flags=INTERRUPTED), listing(2, 7, 8)) == [7, 8]
+
+
+def test_a_list_that_changes_all_the_time_is_what_any_reading_of_it_showed(kernel):
+    says = [listing(number, number % 2, flags=INTERRUPTED) for number in range(1, 9)]
+    assert set(listed(kernel, *says)) == {0, 1}
+
+
+def test_what_is_left_of_an_earlier_list_is_passed_over(kernel):
+    assert listed(kernel, listing(0, 9) + listing(1, 7)) == [7]
 
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EACCES])
