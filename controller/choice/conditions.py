@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from contract.errors import ContractError
 from contract.report import AddressReport, AddressState, Report, decode_report
 from controller.choice.acceptance import Mode, Reason
-from controller.choice.elect import nobody
 from controller.choice.gateways import FALSE, TRUE, UNKNOWN, condition, plain
+from controller.choice.ineligible import nobody
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
