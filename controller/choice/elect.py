@@ -29,6 +29,7 @@ class Verdict(StrEnum):
 
     DELETING = "is being deleted"
     ENDED = "has ended"
+    HOST_NETWORK = "uses the node's network"
     UNREADABLE = "has an annotation that cannot be read"
     NOT_ON_NETWORK = "is not on the route's network"
     NO_NODE = "is not scheduled"
@@ -125,6 +126,7 @@ def _verdict(pod: Pod, route: Route, place: Placement, lost: Collection[str]) ->
     refusals = (
         (pod.metadata.deletion_timestamp is not None, Verdict.DELETING, ""),
         (pod.status.phase in _ENDED, Verdict.ENDED, f"phase {pod.status.phase}"),
+        (pod.spec.host_network, Verdict.HOST_NETWORK, ""),
         (not place.found and place.problem != "", Verdict.UNREADABLE, place.problem),
         (not place.found, Verdict.NOT_ON_NETWORK, ""),
         (exists and not pod.spec.node_name, Verdict.NO_NODE, _scheduled(pod)),

@@ -37,6 +37,12 @@ _WORDS: Final = {
         "is being deleted", "are being deleted", "all are being deleted", "wait for a new Pod, or create one"
     ),
     Verdict.ENDED: _Words("has ended", "have ended", "all have ended", "create a Pod that keeps running"),
+    Verdict.HOST_NETWORK: _Words(
+        "uses the node's network",
+        "use the node's network",
+        "all use the node's network",
+        "remove hostNetwork from the Pod's template, since the address would be the node's",
+    ),
     Verdict.UNREADABLE: _Words(
         "has an unreadable annotation",
         "have an unreadable annotation",

@@ -249,6 +249,7 @@ class PodSpec(msgspec.Struct, frozen=True, rename="camel"):
     """Where a Pod runs."""
 
     node_name: str = ""
+    host_network: bool = False
 
 
 class PodStatus(msgspec.Struct, frozen=True):

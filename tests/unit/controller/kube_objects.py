@@ -77,6 +77,7 @@ def pod(
     interfaces: dict[str, str] | None = None,
     multus: list[dict[str, str]] | None = None,
     assigned: str | None = None,
+    host_network: bool = False,
 ) -> Pod:
     notes = {}
     if interfaces is not None:
@@ -99,7 +100,11 @@ def pod(
     condition = {"type": "Ready", "status": "True" if ready else "False"}
     if not ready:
         condition |= {"reason": "ContainersNotReady", "message": "containers with unready status: [app]"}
-    body = {"metadata": meta, "spec": {"nodeName": node}, "status": {"phase": phase, "conditions": [condition]}}
+    body = {
+        "metadata": meta,
+        "spec": {"nodeName": node, "hostNetwork": host_network},
+        "status": {"phase": phase, "conditions": [condition]},
+    }
     return msgspec.convert(body, Pod)
 
 

@@ -27,6 +27,8 @@ VERDICTS = [
     pytest.param(pod("a"), ON_BLUE, (), Verdict.NOT_ON_NETWORK, id="not-on-the-network"),
     pytest.param(pod("a", interfaces=BLUE), ON_BLUE, (), Verdict.ELIGIBLE, id="on-the-network"),
     pytest.param(pod("a", interfaces={"e/1": "blue-network"}), ON_BLUE, (), Verdict.UNREADABLE, id="no-interface-name"),
+    pytest.param(pod("a", host_network=True), {}, (), Verdict.HOST_NETWORK, id="on-the-node's-network"),
+    pytest.param(pod("a", host_network=True), EXISTS, (), Verdict.HOST_NETWORK, id="Exists-on-the-node's-network"),
     pytest.param(pod("a"), {}, ("uid-a",), Verdict.LOST, id="lost-though-Ready"),
     pytest.param(pod("a"), EXISTS, ("uid-a",), Verdict.LOST, id="Exists-lost"),
     pytest.param(pod("a"), {}, ("uid-b",), Verdict.ELIGIBLE, id="another-is-lost"),

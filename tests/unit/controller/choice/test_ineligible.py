@@ -39,6 +39,14 @@ NOBODY = [
         "spec.podSelector",
         id="no-pods",
     ),
+    pytest.param(
+        [pod("h", host_network=True)],
+        {},
+        (),
+        "1 Pod matches, it uses the node's network: h; remove hostNetwork from the Pod's template, since the address "
+        "would be the node's",
+        id="host-network",
+    ),
     pytest.param(OFF_NETWORK[:1], ON_BLUE, (), f"1 Pod matches, it is not on network blue-network: n0; {ADD}", id="1"),
     pytest.param(
         OFF_NETWORK[:4],
