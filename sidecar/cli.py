@@ -47,14 +47,18 @@ def main() -> None:
 )
 def run(source: str, drain_s: float) -> None:  # noqa: ARG001 - there is one source yet
     """Run until SIGTERM; then hand over or release every Lease, and exit."""
+    # nothing is raised inside `except*`: Python 3.11.2 wraps what is, SystemExit too, and the exit code is lost
+    code = NOT_LET_GO
+    failed: BaseExceptionGroup[SidecarError] | None = None
     try:
-        let_go = asyncio.run(_run(drain_s))
+        code = 0 if asyncio.run(_run(drain_s)) else NOT_LET_GO
     except* EnvironmentMissing as group:
-        _leave(group, ENVIRONMENT_MISSING)
+        code, failed = ENVIRONMENT_MISSING, group
     except* NotPermitted as group:
-        _leave(group, NOT_PERMITTED)
-    else:
-        sys.exit(0 if let_go else NOT_LET_GO)
+        code, failed = NOT_PERMITTED, group
+    if failed is not None:
+        click.echo(f"holdfast-sidecar: {_first(failed)}", err=True)
+    sys.exit(code)
 
 
 async def _run(drain_s: float) -> bool:
@@ -81,12 +85,11 @@ async def _run(drain_s: float) -> bool:
         api.close()
 
 
-def _leave(group: BaseExceptionGroup[SidecarError], code: int) -> None:
+def _first(group: BaseExceptionGroup[SidecarError]) -> BaseException:
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    click.echo(f"holdfast-sidecar: {error}", err=True)
-    sys.exit(code)
+    return error
 
 
 if __name__ == "__main__":
