@@ -321,7 +321,7 @@ def test_neither_root_nor_user_namespaces(outside):
         env=outside,
     )
     assert tried.returncode == 2
-    assert "the lab needs root, or user namespaces" in tried.stderr
+    assert "the lab needs root or unprivileged user namespaces" in tried.stderr
     assert "Traceback" not in tried.stderr
 
 
