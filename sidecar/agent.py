@@ -160,7 +160,8 @@ class Agent:
 
     def _kernel_news(self) -> None:
         changes = self._monitor.read()
-        if changes.addresses_gone or changes.links or changes.overrun:
+        gone = self._placement.removed_by_others(changes.addresses_gone, overrun=changes.overrun)
+        if gone or changes.links or changes.overrun:
             self._tasks.create_task(self._look_again(changes.links, overrun=changes.overrun))
 
     async def _look_again(self, changed: tuple[tuple[int, bool], ...], *, overrun: bool) -> None:

@@ -144,8 +144,8 @@ class Addresses:
         """Set the lifetime of an address of ours."""
         self._put(_forms(address, index).renew, valid_s, address)
 
-    async def delete(self, address: str, index: int) -> None:
-        """Remove an address of ours; one that is not there any more is as good as removed.
+    async def delete(self, address: str, index: int) -> bool:
+        """Remove an address of ours, and say whether it was there; one that was not is as good as removed.
 
         Raises:
             KernelRefused: it is still there.
@@ -155,6 +155,8 @@ class Addresses:
         except KernelRefused as error:
             if error.errno not in (errno.EADDRNOTAVAIL, errno.ENODEV):
                 raise
+            return False
+        return True
 
     def _put(self, form: bytes, valid_s: int, address: str) -> None:
         message = form.replace(_lifetimes(_LIFETIME_HERE), _lifetimes(valid_s))

@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from pyroute2.netlink import NETLINK_ROUTE, nla, nlmsg
+from pyroute2.netlink.marshal import Marshal
 from pyroute2.netlink.rtnl import RTM_DELADDR, RTM_DELLINK, RTM_NEWLINK, RTMGRP_IPV4_IFADDR, RTMGRP_LINK
+from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfbase
 
 from sidecar.errors import KernelRefused
-from sidecar.kernel.addresses import RouteMarshal, is_up
+from sidecar.kernel.addresses import is_up
 from sidecar.kernel.frames import ETH_P_ARP, Claim, claims_filter, read_claim
 from sidecar.kernel.netlink import NetlinkSocket, answered, encode, refusal
 
@@ -77,13 +79,25 @@ class Changes:
 
     Attributes:
         links: (index, whether up and running), in the kernel's order.
-        addresses_gone: some IPv4 address was removed: look again.
+        addresses_gone: the IPv4 addresses that were removed, without prefix length, each as often as it was.
         overrun: events were lost: look at everything again.
     """
 
     links: tuple[tuple[int, bool], ...] = ()
-    addresses_gone: bool = False
+    addresses_gone: tuple[str, ...] = ()
     overrun: bool = False
+
+
+class _LinkHeader(ifinfbase, nlmsg):  # type: ignore[misc]
+    """An interface without its attributes, of which there are many."""
+
+    nla_map = ()
+
+
+class _NewsMarshal(Marshal):  # type: ignore[misc]
+    """Reads of the kernel's news only what is asked of them: it stands on the path of a handover."""
+
+    msg_map: Final = {RTM_NEWLINK: _LinkHeader, RTM_DELLINK: _LinkHeader, RTM_DELADDR: ifaddrmsg}
 
 
 class Monitor:
@@ -92,7 +106,7 @@ class Monitor:
     def __init__(self) -> None:
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         self._socket = socket.socket(socket.AF_NETLINK, kind, NETLINK_ROUTE)
-        self._marshal = RouteMarshal()
+        self._marshal = _NewsMarshal()
         self._socket.bind((0, RTMGRP_LINK | RTMGRP_IPV4_IFADDR))
 
     def fileno(self) -> int:
@@ -106,12 +120,13 @@ class Monitor:
     def read(self) -> Changes:
         """Read all that has come."""
         links: list[tuple[int, bool]] = []
-        gone = overrun = False
+        gone: list[str] = []
+        overrun = False
         while True:
             try:
                 datagram = self._socket.recv(_MAX_DATAGRAM_BYTES)
             except BlockingIOError:
-                return Changes(tuple(links), gone, overrun)
+                return Changes(tuple(links), tuple(gone), overrun)
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise refusal("monitor of links and addresses", error.errno or errno.EIO) from error
@@ -119,7 +134,8 @@ class Monitor:
                 continue
             for message in self._marshal.parse(datagram):
                 kind = message["header"]["type"]
-                gone = gone or kind in (RTM_DELADDR, RTM_DELLINK)
+                if kind == RTM_DELADDR:
+                    gone.append(message.get_attr("IFA_LOCAL"))
                 if kind in (RTM_NEWLINK, RTM_DELLINK):
                     links.append((message["index"], kind == RTM_NEWLINK and is_up(message)))
 

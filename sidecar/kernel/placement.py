@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from contract.names import INTERFACES
@@ -56,6 +57,7 @@ class Placement:
         self._fenced: dict[str, str] = {}
         self._claims: dict[str, tuple[str, float]] = {}
         self._listened: set[str] = set()
+        self._removals: Counter[str] = Counter()
         self._default = ""
 
     def _open_fence(self) -> KernelFence | None:
@@ -94,6 +96,24 @@ class Placement:
             self.links = await self._addresses.links()
             self.placed = {f"{address}/32": index for address, index in (await self._addresses.marked()).items()}
             self._announced &= self.placed.keys()
+
+    def removed_by_others(self, gone: Iterable[str], *, overrun: bool) -> bool:
+        """Whether among addresses that the kernel says are gone is one that we have not removed ourselves.
+
+        Looking again takes the kernel and us a millisecond, and our own removal is followed by the write that lets the
+        next holder begin.
+
+        Args:
+            gone: without prefix length, each as often as it was told.
+            overrun: some were not told, perhaps those of our removals.
+        """
+        others = False
+        for address in gone:
+            ours = self._removals[address] > 0
+            self._removals[address] -= ours
+            others |= not ours
+        self._removals = Counter() if overrun else +self._removals
+        return others
 
     # Prepare ----------------------------------------------------------------------------------------------------
 
@@ -250,7 +270,8 @@ class Placement:
     async def _take_away(self, addresses: frozenset[str]) -> None:
         for address in addresses & self.placed.keys():
             try:
-                await self._addresses.delete(bare(address), self.placed[address])
+                if await self._addresses.delete(bare(address), self.placed[address]):
+                    self._removals[bare(address)] += 1
             except KernelRefused as error:
                 self._journal.tell(address, str(error))
                 continue

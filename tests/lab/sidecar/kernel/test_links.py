@@ -42,7 +42,7 @@ def test_the_monitor_tells_of_links_and_removed_addresses(cable):
     pod.address("eth0", f"{ADDRESS}/32")
     assert not news().addresses_gone
     ip("addr", "del", f"{ADDRESS}/32", "dev", "eth0")
-    assert news().addresses_gone
+    assert news().addresses_gone == (ADDRESS,)
     peer.down("eth0")
     assert (index, False) in news().links
     peer.up("eth0")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import io
+import select
 
 from contract.assignment import AddressEntry, RouteEntry
 from contract.names import Handover
@@ -13,6 +14,7 @@ from sidecar.clock import boottime
 from sidecar.errors import FenceUnsupported, KernelRefused
 from sidecar.journal import Journal
 from sidecar.kernel.frames import arp_reply, arp_request
+from sidecar.kernel.links import Monitor
 from sidecar.kernel.placement import Placement
 from sidecar.protocol.events import Configure, Prepared, Unprepared
 from tests.lab.sidecar.kernel.cable import ADDRESS, OTHER, POD, inside, ip, mac, rule_count, shown
@@ -153,5 +155,38 @@ def test_what_cannot_be_prepared_says_why_for_each_address(cable):  # noqa: ARG0
         assert states(told) == ["failed", "failed"]
         assert "no interface eth7 (it has: eth0)" in told.reports[0].message
         assert "not configured: another address" in told.reports[1].message
+
+    placing(test)
+
+
+def test_own_removals_are_told_from_those_of_others(cable):  # noqa: ARG001
+    async def test(placement):
+        with inside(POD):
+            monitor = Monitor()
+
+        def others():
+            assert select.select([monitor.fileno()], [], [], 2)[0]
+            changes = monitor.read()
+            return placement.removed_by_others(changes.addresses_gone, overrun=changes.overrun)
+
+        async def put():
+            return (await placement.configure(for_s(entry((ADDRESS, "eth0"), (OTHER, "eth0")), 5), frozenset())).present
+
+        await placement.remove(await put())
+        assert not others()
+        await put()
+        ip("addr", "del", f"{ADDRESS}/32", "dev", "eth0")
+        assert others()
+        await placement.remove(frozenset({f"{ADDRESS}/32", f"{OTHER}/32"}))
+        assert not others(), "one was gone already, and the other was removed by us"
+        await put()
+        await placement.remove(frozenset({f"{ADDRESS}/32"}))
+        ip("addr", "del", f"{OTHER}/32", "dev", "eth0")
+        assert others(), "of two that went, one was not removed by us"
+        await put()
+        await placement.remove(frozenset({f"{ADDRESS}/32"}))
+        assert not placement.removed_by_others((), overrun=True)
+        assert others(), "once some news was lost, nothing is taken for our own doing"
+        monitor.close()
 
     placing(test)
