@@ -192,10 +192,10 @@ def _form(address: str, interface: str) -> tuple[bytes, ...]:
 
 
 def _rules(chain: str, address: str) -> tuple[bytes, ...]:
-    parsed = ipaddress.ip_address(address)
-    fill = {_CHAIN_HERE * len(chain): chain.encode(), _ADDRESS_HERE[parsed.version]: parsed.packed}
-    forms = _rule_forms(parsed.version, len(chain))
-    return tuple(functools.reduce(lambda form, fields: form.replace(*fields), fill.items(), form) for form in forms)
+    parsed, name = ipaddress.ip_address(address), chain.encode()
+    place = _ADDRESS_HERE[parsed.version]
+    forms = _rule_forms(parsed.version, len(name))
+    return tuple(form.replace(_CHAIN_HERE * len(name), name).replace(place, parsed.packed) for form in forms)
 
 
 @functools.lru_cache(_KEPT)

@@ -120,7 +120,7 @@ def test_every_rule_compares_the_time_with_the_deadline(deadline_ns):
         assert compared(parts[6]) == (AT_LEAST, struct.pack("!Q", deadline_ns))
 
 
-@given(st.ip_addresses(v=4), st.from_regex(r"[a-z][a-z0-9.@-]{0,14}", fullmatch=True))
+@given(st.ip_addresses(v=4), st.from_regex(r"[a-zé][a-z0-9.@é-]{0,7}", fullmatch=True))
 def test_whatever_address_and_interface_are_filled_into_the_forms(address, interface):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fence_module, "NetlinkSocket", Recorder)
