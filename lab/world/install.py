@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,11 +79,24 @@ class _Resources:
     def collection(self, body: Object) -> str:
         version = body["apiVersion"]
         root = f"/apis/{version}" if "/" in version else f"/api/{version}"
-        if body["kind"] not in self._known.get(version, {}):
-            found = self._api.get(root)["resources"]
-            self._known[version] = {r["kind"]: (r["name"], r["namespaced"]) for r in found if "/" not in r["name"]}
+        deadline = time.monotonic() + _EFFECTIVE_S
+        while body["kind"] not in self._known.get(version, {}):
+            self._known[version] = self._served(root)
+            if time.monotonic() > deadline:
+                raise WaitTimeout(f"the API server does not serve {body['kind']} in {root} after {_EFFECTIVE_S:g} s")
+            if body["kind"] not in self._known[version]:
+                time.sleep(_ASK_AGAIN_S)  # discovery learns of a definition some time after it is Established
         plural, namespaced = self._known[version][body["kind"]]
         return f"{root}/namespaces/{body['metadata']['namespace']}/{plural}" if namespaced else f"{root}/{plural}"
+
+    def _served(self, root: str) -> dict[str, tuple[str, bool]]:
+        try:
+            found = self._api.get(root)["resources"]
+        except ApiError as error:
+            if error.code != HTTPStatus.NOT_FOUND:
+                raise
+            return {}
+        return {r["kind"]: (r["name"], r["namespaced"]) for r in found if "/" not in r["name"]}
 
 
 # Policies ------------------------------------------------------------------------------------------------------
