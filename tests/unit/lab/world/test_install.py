@@ -1,7 +1,8 @@
 """What the lab installs: which path a kind has, when discovery lags behind its definition."""
 
-from lab.errors import ApiError
 from lab.install import _Resources
+
+from lab.errors import ApiError
 
 ROOT = "/apis/gateway.networking.k8s.io/v1"
 CLASS = {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass", "metadata": {"name": "a"}}
