@@ -1,8 +1,7 @@
 """What the lab installs: which path a kind has, when discovery lags behind its definition."""
 
-from lab.install import _Resources
-
 from lab.errors import ApiError
+from lab.world.install import _Resources
 
 ROOT = "/apis/gateway.networking.k8s.io/v1"
 CLASS = {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass", "metadata": {"name": "a"}}
