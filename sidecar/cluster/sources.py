@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 SERVER_TIMEOUT_S: Final = (45, 60)
 """How long the server is asked to keep a watch open; random, so that a thousand Pods do not come back at once."""
 READ_MARGIN_S: Final = 5.0
+ABSENCE_S: Final = 5.0
+"""How long the answer is waited for that says whether there is an object at all."""
 BACKOFF_FIRST_S: Final = 0.1
 BACKOFF_MAX_S: Final = 5.0
 
@@ -108,13 +110,19 @@ class ObjectWatch:
                 absence.cancel()
 
     async def _ask_absence(self) -> None:
-        try:
-            await self._api.request("GET", f"{self._collection}/{quote(self._name)}", timeout_s=BACKOFF_MAX_S)
-        except NotFound:
-            if self._fresh:
-                self._seen(None)
-        except ApiError:
-            return  # the watch beside it has the same trouble, and says so
+        pause_s = BACKOFF_FIRST_S
+        while self._fresh:
+            try:
+                await self._api.request("GET", f"{self._collection}/{quote(self._name)}", timeout_s=ABSENCE_S)
+            except NotFound:
+                if self._fresh:
+                    self._seen(None)
+                return
+            except ApiError:  # the watch beside it says so if it has the same trouble; if it has none, it stays silent
+                await self._api.pause(pause_s)
+                pause_s = min(BACKOFF_MAX_S, 2 * pause_s)
+            else:
+                return
 
     def _take(self, kind: str, raw: bytes) -> None:
         self._failures = 0

@@ -39,11 +39,11 @@ def status(code):
 
 
 class Server:
-    """Answers watches from a script, reads with one answer; when the script is over, watches stay open."""
+    """Answers watches and reads from scripts; when these are over, watches stay open and the last read is repeated."""
 
     def __init__(self, watches, read):
         self.watches = list(watches)
-        self.read = read
+        self.reads = [read] if isinstance(read, bytes) else list(read)
         self.versions = []
         self.over = asyncio.Event()
         self.connections = []
@@ -54,7 +54,8 @@ class Server:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
                 if "watch=true" not in head:
-                    writer.write(self.read)
+                    writer.write(self.reads[0])
+                    self.reads = self.reads[1:] or self.reads
                     continue
                 assert "fieldSelector=metadata.name%3Dthing" in head
                 assert "allowWatchBookmarks=true" in head
@@ -159,6 +160,13 @@ def test_an_absence_is_asked_for_once_and_said():
     seen, versions, _ = watching([], read=status(404), until=1)
     assert seen == [None]
     assert versions == [None]
+
+
+def test_an_absence_is_asked_for_until_there_is_an_answer():
+    cut = b"nonsense\r\n\r\n"
+    seen, versions, _ = watching([], read=[status(500), status(429), cut, status(404)], until=1)
+    assert seen == [None]
+    assert versions == [None], "the watch was well all the time"
 
 
 def assigned(pods):
