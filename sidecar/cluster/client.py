@@ -181,7 +181,8 @@ class ApiClient:
             Refused: the server would not.
             Unknown: the connection was cut or silent for too long, or what came was not a watch.
         """
-        what = f"watch of {path}"
+        # without the query, whose time-out differs each time: what is said twice is to be the same
+        what = f"watch of {path.partition('?')[0]}"
         connection: _Connection | None = None
         try:
             async with asyncio.timeout(timeout_s):

@@ -170,5 +170,9 @@ def refusal(what: str, number: int, capability: str = "NET_ADMIN") -> KernelRefu
     """Make the error for an errno."""
     if number in (errno.EPERM, errno.EACCES):
         advice = f"the container needs the capability {capability}: add it to its securityContext"
+        if os.geteuid() != 0:  # the runtime gives another user none of them that count
+            advice = (
+                f"the container runs as UID {os.geteuid()}, for which its capabilities do not count: set runAsUser: 0"
+            )
         return NotPermitted(f"{what}: {os.strerror(number)}; {advice}", number)
     return KernelRefused(f"{what}: {os.strerror(number)}", number)

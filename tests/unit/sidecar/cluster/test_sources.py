@@ -151,6 +151,14 @@ def test_after_a_fault_it_comes_back_where_it_was(fault):
     assert "retrying" in log
 
 
+def test_a_fault_that_goes_on_is_said_once():
+    forbidden = [status(403)] * 5
+    _, versions, log = watching([*forbidden, HEAD + event("ADDED", 5) + END])
+    assert versions == [None] * 6 + ["5"]
+    assert log.count("\n") == 1, log
+    assert "watch of /api/v1/things: 403" in log
+
+
 def test_deleted_is_nothing():
     seen, _, _ = watching([HEAD + event("ADDED", 5) + event("DELETED", 6) + event("ADDED", 7) + END])
     assert seen == ["5", None, "7"]

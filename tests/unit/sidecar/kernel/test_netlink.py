@@ -126,8 +126,15 @@ def test_what_is_left_of_an_earlier_list_is_passed_over(kernel):
     assert listed(kernel, listing(0, 9) + listing(1, 7)) == [7]
 
 
+def test_another_user_than_root_is_told_that_capabilities_do_not_count_for_it(monkeypatch):
+    monkeypatch.setattr(netlink.os, "geteuid", lambda: 1000)
+    assert "UID 1000" in str(refusal("AF_PACKET socket", errno.EPERM, "NET_RAW"))
+    assert "runAsUser: 0" in str(refusal("AF_PACKET socket", errno.EPERM, "NET_RAW"))
+
+
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EACCES])
-def test_a_missing_capability_is_named(number):
+def test_a_missing_capability_is_named(number, monkeypatch):
+    monkeypatch.setattr(netlink.os, "geteuid", lambda: 0)
     error = refusal("fence", number)
     assert isinstance(error, NotPermitted)
     assert "NET_ADMIN" in str(error)
