@@ -16,7 +16,6 @@ from sidecar.cluster.identity import Identity
 from sidecar.cluster.sources import ObjectWatch, assignment_watch, lease_watch
 from sidecar.journal import Journal
 
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 ME = Identity("web-0", "default", "uid-1", "https://unused")
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
 END = b"0\r\n\r\n"
@@ -36,6 +35,11 @@ def error(code):
 def status(code):
     body = json.dumps({"code": code, "message": "no"}).encode()
     return b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%s" % (code, len(body), body)
+
+
+def found(version, **metadata):
+    body = json.dumps({"metadata": {"resourceVersion": str(version), **metadata}}).encode()
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
 
 
 class Server:
@@ -69,14 +73,14 @@ class Server:
         writer.close()
 
 
-async def follow(make, watches, read=OK, until=None):
+async def follow(make, watches, read=None):
     """Run a watch until the script is over; give the server."""
-    server = Server(watches, read)
+    server = Server(watches, read or found(1))
     listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
     api = ApiClient(f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}", ca_file=None, token=lambda: "t")
     task = asyncio.create_task(make(api).run())
     try:
-        await asyncio.wait_for((until or server.over).wait(), 10)
+        await asyncio.wait_for(server.over.wait(), 10)
     finally:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -93,43 +97,45 @@ def no_pauses(monkeypatch):
     monkeypatch.setattr(sources, "BACKOFF_MAX_S", 0.01)
 
 
-def watching(watches, read=OK, until=None):
+def watching(watches, read=None):
     """Give what was seen, the versions that were asked for, and the log."""
     log = io.StringIO()
     seen = []
 
-    async def run():
-        def note(raw):
-            seen.append(None if raw is None else json.loads(raw)["metadata"]["resourceVersion"])
-            if until is not None and len(seen) == until:
-                enough.set()
+    def note(raw):
+        seen.append(None if raw is None else json.loads(raw)["metadata"]["resourceVersion"])
 
-        enough = asyncio.Event()
-        make = lambda api: ObjectWatch(api, "/api/v1/things", "thing", note, Journal(log))  # noqa: E731
-        return await follow(make, watches, read, enough if until else None)
-
-    server = asyncio.run(run())
+    make = lambda api: ObjectWatch(api, "/api/v1/things", "thing", note, Journal(log))  # noqa: E731
+    server = asyncio.run(follow(make, watches, read))
     return seen, server.versions, log.getvalue()
 
 
 def test_it_goes_on_from_the_last_version():
     first = HEAD + event("ADDED", 5) + event("MODIFIED", 7) + END
-    seen, versions, _ = watching([first, HEAD + event("MODIFIED", 9) + END])
-    assert seen == ["5", "7", "9"]
-    assert versions == [None, "7", "9"]
+    seen, versions, _ = watching([first, HEAD + event("MODIFIED", 9) + END], found(4))
+    assert seen == ["4", "5", "7", "9"]
+    assert versions == ["0", "7", "9"]
+
+
+def test_what_the_servers_cache_has_is_not_said_again_and_never_takes_back_what_was_read():
+    cached = HEAD + event("ADDED", 5) + event("MODIFIED", 7) + event("MODIFIED", 8) + END
+    seen, versions, _ = watching([cached], found(7))
+    assert seen == ["7", "8"]
+    assert versions == ["0", "8"]
 
 
 def test_a_bookmark_moves_the_version_and_says_nothing():
-    seen, versions, _ = watching([HEAD + event("ADDED", 5) + event("BOOKMARK", 80) + END])
+    seen, versions, _ = watching([HEAD + event("ADDED", 5) + event("BOOKMARK", 80) + END], found(5))
     assert seen == ["5"]
-    assert versions == [None, "80"]
+    assert versions == ["0", "80"]
 
 
 @pytest.mark.parametrize("gone", [HEAD + error(410) + END, status(410)])
 def test_gone_means_from_the_beginning(gone):
-    seen, versions, _ = watching([HEAD + event("ADDED", 5) + END, gone, HEAD + event("ADDED", 6) + END])
+    script = [HEAD + event("ADDED", 5) + END, gone, HEAD + event("ADDED", 6) + END]
+    seen, versions, _ = watching(script, [found(5), found(6)])
     assert seen == ["5", "6"]
-    assert versions == [None, "5", None, "6"]
+    assert versions == ["0", "5", "0", "6"]
 
 
 @pytest.mark.parametrize(
@@ -143,46 +149,54 @@ def test_gone_means_from_the_beginning(gone):
         b"nonsense\r\n\r\n",
     ],
 )
-def test_after_a_fault_it_comes_back_where_it_was(fault):
+def test_after_a_fault_it_reads_and_goes_on(fault):
     cut = fault + b"" if fault.endswith(END) or b"Content-Length" in fault else fault + b"\r\nX"
-    seen, versions, log = watching([HEAD + event("ADDED", 5) + END, cut, HEAD + event("MODIFIED", 8) + END])
-    assert seen == ["5", "8"]
-    assert versions == [None, "5", "5", "8"]
+    script = [HEAD + event("ADDED", 5) + END, cut, HEAD + event("ADDED", 6) + event("MODIFIED", 8) + END]
+    seen, versions, log = watching(script, [found(5), found(7)])
+    assert seen == ["5", "7", "8"], "what the cache has is older than what was read"
+    assert versions == ["0", "5", "0", "8"]
     assert "retrying" in log
+
+
+def test_a_version_from_before_etcd_was_restored_is_given_up():
+    script = [HEAD + event("ADDED", 500) + END, status(504), HEAD + event("ADDED", 20) + event("MODIFIED", 21) + END]
+    seen, versions, _ = watching(script, [found(500), found(20)])
+    assert seen == ["500", "20", "21"]
+    assert versions == ["0", "500", "0", "21"]
 
 
 def test_a_fault_that_goes_on_is_said_once():
     forbidden = [status(403)] * 5
     _, versions, log = watching([*forbidden, HEAD + event("ADDED", 5) + END])
-    assert versions == [None] * 6 + ["5"]
+    assert versions == ["0"] * 6 + ["5"]
     assert log.count("\n") == 1, log
     assert "watch of /api/v1/things: 403" in log
 
 
 def test_deleted_is_nothing():
-    seen, _, _ = watching([HEAD + event("ADDED", 5) + event("DELETED", 6) + event("ADDED", 7) + END])
+    seen, _, _ = watching([HEAD + event("ADDED", 5) + event("DELETED", 6) + event("ADDED", 7) + END], found(5))
     assert seen == ["5", None, "7"]
 
 
 def test_an_absence_is_asked_for_once_and_said():
-    seen, versions, _ = watching([], read=status(404), until=1)
+    seen, versions, _ = watching([], status(404))
     assert seen == [None]
-    assert versions == [None]
+    assert versions == ["0"]
 
 
 def test_an_absence_is_asked_for_until_there_is_an_answer():
     cut = b"nonsense\r\n\r\n"
-    seen, versions, _ = watching([], read=[status(500), status(429), cut, status(404)], until=1)
+    seen, versions, _ = watching([], [status(500), status(429), cut, status(404)])
     assert seen == [None]
-    assert versions == [None], "the watch was well all the time"
+    assert versions == ["0"], "watched once it is known whether there is an object"
 
 
-def assigned(pods):
+def assigned(pod, later=()):
     log, seen = io.StringIO(), []
 
     async def run():
         make = lambda api: assignment_watch(api, identity, seen.append, Journal(log))  # noqa: E731
-        await follow(make, [HEAD + b"".join(pods) + END])
+        await follow(make, [HEAD + event("ADDED", 1, **pod) + b"".join(later) + END], found(1, **pod))
 
     identity = Identity("thing", "default", ME.uid, ME.server)
     asyncio.run(run())
@@ -194,7 +208,7 @@ GOOD = {ASSIGNMENT: '{"v":1,"routes":[' + ENTRY + "]}"}
 
 
 def test_the_assignment_is_read_and_its_absence_is_an_empty_one():
-    seen, _ = assigned([event("ADDED", 1, uid=ME.uid), event("MODIFIED", 2, uid=ME.uid, annotations=GOOD)])
+    seen, _ = assigned({"uid": ME.uid}, [event("MODIFIED", 2, uid=ME.uid, annotations=GOOD)])
     assert seen[0] == Assignment()
     assert [entry.route for entry in seen[1].routes] == ["r"]
 
@@ -205,14 +219,14 @@ def test_the_assignment_is_read_and_its_absence_is_an_empty_one():
 )
 def test_a_damaged_assignment_is_told_and_changes_nothing(text, told):
     damaged = event("MODIFIED", 2, uid=ME.uid, annotations={ASSIGNMENT: text})
-    seen, log = assigned([event("ADDED", 1, uid=ME.uid, annotations=GOOD), damaged])
-    assert len(seen) == 1
+    seen, log = assigned({"uid": ME.uid, "annotations": GOOD}, [damaged])
+    assert [entry.route for assignment in seen for entry in assignment.routes] == ["r"]
     assert told in log
     assert "Pod default/thing annotation holdfast.dev/assignment" in log
 
 
 def test_a_namesake_is_not_this_pod():
-    seen, _ = assigned([event("ADDED", 1, uid="another", annotations=GOOD)])
+    seen, _ = assigned({"uid": "another", "annotations": GOOD})
     assert seen == [Assignment()]
 
 
@@ -222,7 +236,7 @@ def test_a_lease_that_cannot_be_read_is_passed_over():
 
     async def run():
         make = lambda api: lease_watch(api, "default", "thing", seen.append, Journal(log))  # noqa: E731
-        await follow(make, [HEAD + event("ADDED", 1, name="thing") + event("MODIFIED", 2, **fine) + END])
+        await follow(make, [HEAD + event("MODIFIED", 2, **fine) + END], found(1, name="thing"))
 
     asyncio.run(run())
     assert [view.version for view in seen] == ["2"]
