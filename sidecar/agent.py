@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from sidecar.clock import StepAlarm, boottime
-from sidecar.cluster.sources import assignment_watch
 from sidecar.kernel.links import Monitor
 from sidecar.kernel.placement import Placement
 from sidecar.protocol.events import ClockStepped, Event, Reannounce, Stop
@@ -19,29 +18,43 @@ from sidecar.protocol.machine import finished
 from sidecar.route import Route
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from contract.assignment import Assignment, RouteEntry
     from sidecar.cluster.client import ApiClient
     from sidecar.cluster.identity import Identity
     from sidecar.journal import Journal
 
+    OpenSource = Callable[[Callable[[Assignment], None]], "Source"]
+    """Makes the source that calls back with this Pod's assignment, whenever that may have changed."""
+
 GIVE_UP_S: Final = 5.0
 """After the drain time, so long for the last writes: an API server that is away cannot keep a Pod from ending."""
+
+
+class Source(Protocol):
+    """Where the assignment comes from."""
+
+    async def run(self) -> None:
+        """Follow it for ever; ends only by cancellation."""
 
 
 class Agent:
     """All of one Pod's routes; made on a running event loop.
 
     Args:
+        source: where the assignment is read.
         drain_s: at SIGTERM, how long to wait for a prepared successor before the Lease is freed.
 
     Raises:
         NotPermitted: a capability is missing.
     """
 
-    def __init__(self, me: Identity, api: ApiClient, journal: Journal, *, drain_s: float) -> None:
+    def __init__(self, me: Identity, api: ApiClient, journal: Journal, *, source: OpenSource, drain_s: float) -> None:
         self._me = me
         self._api = api
         self._journal = journal
+        self._source = source(self._assigned)
         self._drain_s = drain_s
         self._routes: dict[str, Route] = {}
         self._assignment: Assignment | None = None
@@ -64,9 +77,8 @@ class Agent:
             loop.add_signal_handler(number, self._asked_to_stop)
         try:
             async with self._tasks:
-                # the watch is on its way while the kernel is asked what an earlier self left
-                source = assignment_watch(self._api, self._me, self._assigned, self._journal)
-                watching = self._tasks.create_task(source.run())
+                # the source is asked while the kernel is asked what an earlier self left
+                watching = self._tasks.create_task(self._source.run())
                 await self._adopt()
                 await self._done.wait()
                 watching.cancel()

@@ -10,12 +10,19 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
-from typing import Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from sidecar.errors import EnvironmentMissing, NotPermitted, SidecarError
 
+if TYPE_CHECKING:
+    from sidecar.agent import OpenSource
+
+WATCH: Final = "watch"
+DOWNWARD: Final = "downward"
+DIRECTORY: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 DRAIN_S: Final = 5.0
 NOT_LET_GO: Final = 1
 ENVIRONMENT_MISSING: Final = 3
@@ -33,25 +40,40 @@ def main() -> None:
 )
 @click.option(
     "--source",
-    type=click.Choice(["watch"]),
-    default="watch",
+    type=click.Choice([DOWNWARD, WATCH]),
+    default=WATCH,
     show_default=True,
-    help="How to read the assignment: watch the Pod on the API server.",
+    envvar="HOLDFAST_SOURCE",
+    show_envvar=True,
+    help="How to read the assignment. downward: from the file `annotations` in the directory, where a downwardAPI "
+    "volume keeps the Pod's annotations; needs no permission to read Pods. watch: by a watch of the Pod, sooner by up "
+    "to a second.",
+)
+@click.option(
+    "--directory",
+    type=click.Path(path_type=Path),
+    default=DIRECTORY,
+    show_default=True,
+    envvar="HOLDFAST_DIRECTORY",
+    show_envvar=True,
+    help="Where the volume with the files `token` and `ca.crt` is mounted, and with source downward `annotations`.",
 )
 @click.option(
     "--drain-s",
     type=click.FloatRange(min=0),
     default=DRAIN_S,
     show_default=True,
+    envvar="HOLDFAST_DRAIN_S",
+    show_envvar=True,
     help="Seconds to wait after SIGTERM for the next owner to be prepared. Keep it well below the Pod's grace period.",
 )
-def run(source: str, drain_s: float) -> None:  # noqa: ARG001 - there is one source yet
+def run(source: str, directory: Path, drain_s: float) -> None:
     """Run until SIGTERM; then hand over or release every Lease, and exit."""
     # nothing is raised inside `except*`: Python 3.11.2 wraps what is, SystemExit too, and the exit code is lost
     code = NOT_LET_GO
     failed: BaseExceptionGroup[SidecarError] | None = None
     try:
-        code = 0 if asyncio.run(_run(drain_s)) else NOT_LET_GO
+        code = 0 if asyncio.run(_run(source, directory, drain_s)) else NOT_LET_GO
     except* EnvironmentMissing as group:
         code, failed = ENVIRONMENT_MISSING, group
     except* NotPermitted as group:
@@ -61,18 +83,20 @@ def run(source: str, drain_s: float) -> None:  # noqa: ARG001 - there is one sou
     sys.exit(code)
 
 
-async def _run(drain_s: float) -> bool:
+async def _run(source: str, directory: Path, drain_s: float) -> bool:
     # imported here: `--help` and wrong usage need none of it
     from sidecar.agent import Agent  # noqa: PLC0415
     from sidecar.cluster.client import ApiClient  # noqa: PLC0415
-    from sidecar.cluster.identity import SERVICE_ACCOUNT, TokenFile, read_identity  # noqa: PLC0415
+    from sidecar.cluster.downward import AnnotationFile  # noqa: PLC0415
+    from sidecar.cluster.identity import TokenFile, read_identity  # noqa: PLC0415
+    from sidecar.cluster.sources import assignment_watch  # noqa: PLC0415
     from sidecar.journal import Journal  # noqa: PLC0415
 
     # what was imported stays: not looking through it again and again spares the path to the frame some pauses
     gc.freeze()
-    me, token = read_identity(), TokenFile()
+    me, token, journal = read_identity(), TokenFile(directory / "token"), Journal()
     token()
-    ca_file = SERVICE_ACCOUNT / "ca.crt"
+    ca_file = directory / "ca.crt"
     try:
         api = ApiClient(me.server, ca_file=ca_file, token=token)
     except OSError as error:
@@ -80,7 +104,10 @@ async def _run(drain_s: float) -> bool:
             f"certificate {ca_file}: {error}; mount the service account token in the Pod"
         ) from error
     try:
-        return await Agent(me, api, Journal(), drain_s=drain_s).run()
+        opened: OpenSource = lambda seen: assignment_watch(api, me, seen, journal)  # noqa: E731
+        if source == DOWNWARD:
+            opened = lambda seen: AnnotationFile(directory / "annotations", seen, journal)  # noqa: E731
+        return await Agent(me, api, journal, source=opened, drain_s=drain_s).run()
     finally:
         api.close()
 

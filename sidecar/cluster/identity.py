@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from sidecar.errors import EnvironmentMissing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+    from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +55,7 @@ def read_identity(environment: Mapping[str, str] | None = None) -> Identity:
 class TokenFile:
     """The Pod's bound token, read again when the kubelet has replaced it."""
 
-    def __init__(self, path: Path = SERVICE_ACCOUNT / "token") -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
         self._stamp: tuple[int, int] | None = None
         self._token = ""

@@ -1,7 +1,7 @@
 """Source `watch`: this Pod's assignment and its routes' Leases, each by a watch that never gives up.
 
 A source calls back with what it has seen; it may say the same thing twice and skip versions in between, since those who
-listen compare states and do not count events. The other sources (`downward`, `static`) come later and call back alike.
+listen compare states and do not count events. Source `downward` (`sidecar.cluster.downward`) calls back alike.
 """
 
 from __future__ import annotations

@@ -125,7 +125,9 @@ class Pod:
     process: subprocess.Popen[bytes] | None = None
     runs: int = 0
 
-    def start(self, drain_s: float = 0.5, capabilities: str = "+net_admin,+net_raw") -> None:
+    def start(
+        self, drain_s: float = 0.5, capabilities: str = "+net_admin,+net_raw", settings: dict[str, str] | None = None
+    ) -> None:
         self.runs += 1
         environment = {
             "PATH": os.environ["PATH"],
@@ -134,13 +136,24 @@ class Pod:
             "POD_UID": self.uid,
             "KUBERNETES_SERVICE_HOST": "10.200.0.1",
             "KUBERNETES_SERVICE_PORT": "6443",
+            **(settings or {}),
         }
-        program = f"{sys.executable} -m sidecar.cli run --source watch --drain-s {drain_s}"
+        program = f"{sys.executable} -m sidecar.cli run --drain-s {drain_s}"
         rights = f"setpriv --bounding-set=-all,{capabilities} --inh-caps=-all"
         script = f"mount --bind {self.folder} {ACCOUNT} && exec {rights} {program}"
         command = ["nsenter", f"--net=/run/netns/{self.netns}", "unshare", "--mount", "sh", "-c", script]
         with (self.folder / f"log.{self.runs}").open("wb") as log:
             self.process = subprocess.Popen(command, env=environment, stderr=log)
+
+    def start_downward(self) -> None:
+        self.start(settings={"HOLDFAST_SOURCE": "downward", "HOLDFAST_DIRECTORY": str(self.folder)})
+
+    def annotated(self, *addresses: str, interface: str = "eth1") -> None:
+        """The kubelet's part: the Pod's annotations in a file, replaced as a whole."""
+        text = self.stage.assignment(*addresses, interface=interface)
+        new = self.folder / "annotations.new"
+        new.write_text(f'another="x\\ny"\n{ASSIGNMENT}={json.dumps(text)}')
+        new.replace(self.folder / "annotations")
 
     def signal(self, number: signal.Signals) -> None:
         assert self.process is not None
@@ -200,12 +213,19 @@ class Stage:
         self.controller.patch(self.lease_path, patch)
 
     def assign(self, pod: Pod, *addresses: str, interface: str = "eth1", text: str | None = None) -> None:
+        text = self.assignment(*addresses, interface=interface) if text is None else text
+        patch = {"metadata": {"uid": pod.uid, "annotations": {ASSIGNMENT: text}}}
+        self.controller.patch(f"/api/v1/namespaces/{self.namespace}/pods/{pod.name}", patch)
+
+    def assignment(self, *addresses: str, interface: str = "eth1") -> str:
         entries = [{"address": address, "interface": interface} for address in addresses]
         lease = self.lease_path.rpartition("/")[2]
         route = {"route": ROUTE, "lease": lease, "handover": "Exclusive", "addresses": entries}
-        text = json.dumps({"v": 1, "routes": [route] if addresses else []}) if text is None else text
-        patch = {"metadata": {"uid": pod.uid, "annotations": {ASSIGNMENT: text}}}
-        self.controller.patch(f"/api/v1/namespaces/{self.namespace}/pods/{pod.name}", patch)
+        return json.dumps({"v": 1, "routes": [route] if addresses else []})
+
+    def grant(self, *, pods: bool) -> None:
+        """The Role of docs/contract.md, as the controller keeps it, with or without the right to read Pods."""
+        self.world.api.patch(f"{_rbac(self.namespace)}/roles/{SIDECAR_ROLE}", {"rules": _rules(pods=pods)})
 
     def lease(self) -> LeaseView:
         return decode_lease(self.world.api.get(self.lease_path))
@@ -229,21 +249,24 @@ def _pod_object(name: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
 
 
+def _rbac(namespace: str) -> str:
+    return f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}"
+
+
+def _rules(*, pods: bool) -> list[dict[str, Any]]:
+    leases = {
+        "apiGroups": ["coordination.k8s.io"],
+        "resources": ["leases"],
+        "resourceNames": [lease_name(ROUTE)],
+        "verbs": ["get", "watch", "update", "patch"],
+    }
+    return [leases, *([{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "watch"]}] if pods else [])]
+
+
 def _grant(world: World, namespace: str) -> None:
-    """The Role of docs/contract.md, as the controller keeps it."""
-    lease = lease_name(ROUTE)
-    rules = [
-        {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "watch"]},
-        {
-            "apiGroups": ["coordination.k8s.io"],
-            "resources": ["leases"],
-            "resourceNames": [lease],
-            "verbs": ["get", "watch", "update", "patch"],
-        },
-    ]
-    rbac = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}"
+    rbac = _rbac(namespace)
     head = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": {"name": SIDECAR_ROLE}}
-    world.api.create(f"{rbac}/roles", {**head, "kind": "Role", "rules": rules})
+    world.api.create(f"{rbac}/roles", {**head, "kind": "Role", "rules": _rules(pods=True)})
     ref = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": SIDECAR_ROLE}
     group = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": f"system:serviceaccounts:{namespace}"}
     binding = {**head, "kind": "RoleBinding", "roleRef": ref, "subjects": [group]}
@@ -334,6 +357,27 @@ def test_assigned_it_configures_announces_and_reports(stage, a):
     assert report["durationSeconds"] == DURATION_S
     assert [one["state"] for one in report["addresses"]] == ["announced", "announced"]
     assert view.transitions == 1
+
+
+def test_source_downward_goes_by_its_file_and_needs_no_right_to_read_pods(stage, a, b):
+    stage.grant(pods=False)
+    for pod in (a, b):
+        pod.annotated()
+        pod.start_downward()
+    stage.create_lease(a)
+    a.annotated(ADDRESS)
+    stage.wait_announced(a)
+    b.annotated(ADDRESS)
+    stage.own(b)
+    stage.wait_announced(b)
+    assert (a.addresses(), b.addresses()) == (set(), {ADDRESS})
+    b.annotated()
+    stage.wait(lambda view: not view.holder, "b has let go, since its entry is gone")
+    assert b.addresses() == set()
+    for pod in (a, b):
+        pod.signal(signal.SIGTERM)
+        assert pod.ended() == 0
+        assert not [line for line in pod.log() if "403" in line["message"]]
 
 
 def test_without_an_interface_it_takes_the_pods_first(stage, a):

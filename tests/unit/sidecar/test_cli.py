@@ -27,7 +27,7 @@ from sidecar.errors import EnvironmentMissing, NotPermitted
 def group(error):
     return BaseExceptionGroup("unhandled errors in a TaskGroup", [error])
 
-async def end(_drain_s):
+async def end(_source, _directory, _drain_s):
     what = {what}
     if isinstance(what, BaseException):
         raise what
