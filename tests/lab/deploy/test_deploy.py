@@ -411,11 +411,13 @@ def controller(world: World) -> Iterator[ApiClient]:
 
 
 @pytest.fixture
-def granted(controller: ApiClient, kube_namespace: str) -> str:
-    """A namespace in which the controller has granted the sidecars' Role."""
+def granted(world: World, controller: ApiClient, kube_namespace: str) -> str:
+    """A namespace in which the controller has granted the sidecars' Role, and the API server's authorizer knows it."""
     controller.create(f"{_rbac(kube_namespace)}/roles", _role(SIDECAR_ROLE, SIDECAR_RULES))
     binding = _binding(kube_namespace, "Role", SIDECAR_ROLE)
     controller.create(f"{_rbac(kube_namespace)}/rolebindings", binding)
+    # its caches of Roles and of bindings follow by watches of their own
+    assert any(_may(world.api, kube_namespace, "default", f"get pods {kube_namespace}") for _ in range(5000))
     return kube_namespace
 
 
