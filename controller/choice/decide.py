@@ -148,8 +148,8 @@ def plan_route(snap: Snapshot, key: Key, acceptor: Acceptor | None = None) -> Ro
         lease = let_go(key, view, snap, f"the route is not Accepted ({acceptance.reason})", settled=settled)
         return RoutePlan(key, acceptance, lease=lease, status=status)
     lost = lost_now(snap, view)
-    candidates = _candidates(snap, route, acceptance, lost)
     present, holder = (view.owner, view.holder) if view is not None else ("", "")
+    candidates = _candidates(snap, route, acceptance, lost, holder)
     chosen = winner(candidates, present, holder=holder, sticky=acceptance.wishes.sticky)
     owner = chosen.uid if chosen is not None else ""
     lease = lease_write(snap, route, acceptance, owner, lost)
@@ -163,9 +163,11 @@ def _status(scene: Scene) -> dict[str, Any] | None:
     return desired if desired is not None and differs(desired, scene.route) else None
 
 
-def _candidates(snap: Snapshot, route: Route, acceptance: Acceptance, lost: tuple[str, ...]) -> list[Candidate]:
+def _candidates(
+    snap: Snapshot, route: Route, acceptance: Acceptance, lost: tuple[str, ...], holder: str
+) -> list[Candidate]:
     if acceptance.mode is Mode.OWN:
-        return [judge(pod, route, lost) for pod in snap.candidates(route.key)]
+        return [judge(pod, route, lost, holder) for pod in snap.candidates(route.key)]
     # GKE has judged labels, readiness and network; what it cannot know is who was lost
     chosen = snap.pods.get((route.key[0], route.status.pods[0])) if route.status.pods else None
     if chosen is None:

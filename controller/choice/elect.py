@@ -14,7 +14,7 @@ import msgspec
 
 from contract.decode import interface_name
 from contract.errors import ContractError
-from contract.names import DEFAULT_NETWORKS, INTERFACES, NETWORK_STATUS
+from contract.names import AGENT_CONTAINER, CONTAINER, DEFAULT_NETWORKS, INTERFACES, NETWORK_STATUS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -114,10 +114,19 @@ def _multus(text: str, network: str, default: bool) -> str:  # noqa: FBT001 - bo
     return next((each.interface for each in found if each.name.rpartition("/")[2] == network), "")
 
 
-def judge(pod: Pod, route: Route, lost: Collection[str]) -> Candidate:
-    """Say whether a matching Pod may hold a route."""
+def judge(pod: Pod, route: Route, lost: Collection[str], holder: str = "") -> Candidate:
+    """Say whether a matching Pod may hold a route.
+
+    Args:
+        pod: one that the route's selector matches.
+        route: what it may hold.
+        lost: UIDs of the Pods that the route's Lease calls lost.
+        holder: UID of the one that the Lease names; its agent may be started anew without a move of the addresses.
+    """
     place = placement(pod, route.spec.network)
     verdict, detail = _verdict(pod, route, place, lost)
+    if verdict is Verdict.NOT_READY and pod.metadata.uid == holder and holder not in lost and _only_agent_unready(pod):
+        verdict, detail = Verdict.ELIGIBLE, ""
     return Candidate(pod, verdict, detail, place.interface)
 
 
@@ -142,6 +151,22 @@ def _ready(pod: Pod) -> tuple[bool, str]:
             said = ": ".join(part for part in (each.reason, each.message) if part)
             return each.status == "True", said
     return False, f"phase {pod.status.phase or 'unknown'}"
+
+
+def _only_agent_unready(pod: Pod) -> bool:
+    """Whether nothing but the agent's container keeps a Pod from being Ready.
+
+    The kubelet does not look at readiness gates while a container is not ready (kubernetes pkg/kubelet/status,
+    GeneratePodReadyCondition), so that is done here.
+    """
+    said = {each.type: each for each in pod.status.conditions}
+    ready = said.get("Ready")
+    if ready is None or ready.reason != "ContainersNotReady":
+        return False
+    agent = pod.metadata.annotations.get(CONTAINER, AGENT_CONTAINER)
+    unready = {each.name for each in (*pod.status.init_container_statuses, *pod.status.container_statuses)}
+    gates = (said.get(each.condition_type) for each in pod.spec.readiness_gates)
+    return unready <= {agent} and all(gate is not None and gate.status == "True" for gate in gates)
 
 
 def _scheduled(pod: Pod) -> str:

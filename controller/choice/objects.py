@@ -12,7 +12,7 @@ import msgspec
 
 from contract.decode import named_error
 from contract.lease import LeaseView, decode_lease
-from contract.names import ASSIGNMENT, CONTROLLER_NAME, GKE_CONTROLLER_NAME, INTERFACES, NETWORK_STATUS
+from contract.names import ASSIGNMENT, CONTAINER, CONTROLLER_NAME, GKE_CONTROLLER_NAME, INTERFACES, NETWORK_STATUS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Key = tuple[str, str]
 """Namespace (``""`` for what has none) and name."""
 
-_KEPT_OF_POD: Final = (ASSIGNMENT, INTERFACES, NETWORK_STATUS)
+_KEPT_OF_POD: Final = (ASSIGNMENT, CONTAINER, INTERFACES, NETWORK_STATUS)
 
 
 class Meta(msgspec.Struct, frozen=True, rename="camel"):
@@ -245,18 +245,34 @@ class Namespace(Object, frozen=True):
     """Core v1: for its labels."""
 
 
+class ReadinessGate(msgspec.Struct, frozen=True, rename="camel"):
+    """A condition that must be True too before its Pod is Ready."""
+
+    condition_type: str
+
+
 class PodSpec(msgspec.Struct, frozen=True, rename="camel"):
-    """Where a Pod runs."""
+    """Where a Pod runs, and what its being Ready takes beside its containers."""
 
     node_name: str = ""
     host_network: bool = False
+    readiness_gates: tuple[ReadinessGate, ...] = ()
 
 
-class PodStatus(msgspec.Struct, frozen=True):
-    """How a Pod is."""
+class ContainerStatus(msgspec.Struct, frozen=True):
+    """Of a container, whether it is ready."""
+
+    name: str
+    ready: bool = False
+
+
+class PodStatus(msgspec.Struct, frozen=True, rename="camel"):
+    """How a Pod is; of its containers' statuses those that are not ready."""
 
     phase: str = ""
     conditions: tuple[Condition, ...] = ()
+    container_statuses: tuple[ContainerStatus, ...] = ()
+    init_container_statuses: tuple[ContainerStatus, ...] = ()
 
 
 class Pod(Object, frozen=True):
@@ -292,7 +308,7 @@ def decode(raw: bytes | msgspec.Raw, kind: type[T], where: str) -> T:
     except msgspec.DecodeError as error:
         raise named_error(_where(raw, where), error) from error
     if isinstance(found, Pod):
-        return msgspec.structs.replace(found, metadata=_pruned(found.metadata))
+        return msgspec.structs.replace(found, metadata=_pruned(found.metadata), status=_unready(found.status))
     return found
 
 
@@ -325,6 +341,14 @@ def decode_lease_object(raw: bytes | msgspec.Raw) -> LeaseView:
 def _pruned(meta: Meta) -> Meta:
     kept = {key: meta.annotations[key] for key in _KEPT_OF_POD if key in meta.annotations}
     return msgspec.structs.replace(meta, annotations=kept)
+
+
+def _unready(status: PodStatus) -> PodStatus:
+    return msgspec.structs.replace(
+        status,
+        container_statuses=tuple(each for each in status.container_statuses if not each.ready),
+        init_container_statuses=tuple(each for each in status.init_container_statuses if not each.ready),
+    )
 
 
 def _where(raw: bytes | msgspec.Raw, kind: str) -> str:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 
-from contract.names import INJECT
+from contract.names import AGENT_CONTAINER, INJECT
 
-SIDECAR: Final = "holdfast-sidecar"
+SIDECAR: Final = AGENT_CONTAINER
 BACK_OFF_FIRST_S: Final = 10.0
 BACK_OFF_MOST_S: Final = 300.0
 BACK_OFF_FORGOTTEN_S: Final = 600.0

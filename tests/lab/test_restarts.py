@@ -19,6 +19,7 @@ from lab.errors import ApiError, LabError
 from lab.program import Program
 from lab.wiring import Links
 from lab.witness.kernel_events import FenceEvent
+from lab.witness.ledger import LEASES
 from tests.lab.steps import SOON_S, Steps, bare, is_ready, steps_in
 
 if TYPE_CHECKING:
@@ -61,6 +62,36 @@ def test_a_sidecar_that_is_killed_leaves_the_address_and_its_next_self_goes_on(s
     steps.pod("b")
     steps.held_by("b")
     assert a.addresses("eth1") & set(steps.addresses) == set()
+
+
+def test_a_sidecar_that_restarts_alone_does_not_move_the_address(steps):
+    """Killed a second time it is away for the back-off of 10 s: its Pod is not Ready, and another, older one is."""
+    address = steps.addresses[0]
+    steps.gateway()
+    steps.route(notes=LONG)
+    steps.pod("a")
+    steps.pod("b")
+    b = steps.held_by("b")
+    steps.ready("a", "b")
+    epoch, mark, began_s = steps.lease().transitions, steps.world.witness.mark(), time.time()
+    first = b.sidecar_pid
+    b.kill_sidecar()
+    restarted(b, first)
+    steps.ready("b")
+    b.kill_sidecar()
+    steps.until("b not to be Ready", lambda: not is_ready(steps.pod_named("b")))
+    last = renew_time(steps)
+    steps.until_lease("the next self to renew", lambda view: view.renew_time > last)
+    steps.ready("b")
+    assert steps.removals(address, mark) == []
+    assert steps.lease().transitions == epoch
+    lease = f"{steps.space}/holdfast-r"
+    owners = {
+        decode_lease(seen.body).owner
+        for seen in steps.ledger.since(began_s)
+        if (seen.kind, seen.name) == (LEASES, lease)
+    }
+    assert owners == {b.uid}, "another was named, if only for a moment"
 
 
 def renew_time(steps: Steps) -> str:

@@ -10,7 +10,7 @@ import msgspec
 from contract.lease import LeaseView, decode_lease
 from contract.names import ASSIGNMENT, CONTROLLER_NAME, INTERFACES, NETWORK_STATUS
 from contract.report import AddressReport, AddressState, Fence, Report, encode_report
-from controller.choice.objects import Gateway, GatewayClass, Namespace, Network, Object, Pod, Route
+from controller.choice.objects import Gateway, GatewayClass, Namespace, Network, Object, Pod, Route, decode
 from controller.choice.snapshot import Snapshot
 
 EXTERNAL = "gke-persistent-regional-external-managed"
@@ -78,8 +78,12 @@ def pod(
     multus: list[dict[str, str]] | None = None,
     assigned: str | None = None,
     host_network: bool = False,
+    unready: tuple[str, ...] = ("app",),
+    gates: dict[str, str] | None = None,
+    notes: dict[str, str] | None = None,
 ) -> Pod:
-    notes = {}
+    """Make one; `unready` names the containers that keep it from being Ready, `gates` its gates with their status."""
+    notes = dict(notes or {})
     if interfaces is not None:
         notes[INTERFACES] = json.dumps([{"interfaceName": k, "network": v} for k, v in interfaces.items()])
     if multus is not None:
@@ -99,13 +103,26 @@ def pod(
         meta["deletionTimestamp"] = at(59)
     condition = {"type": "Ready", "status": "True" if ready else "False"}
     if not ready:
-        condition |= {"reason": "ContainersNotReady", "message": "containers with unready status: [app]"}
+        message = f"containers with unready status: [{' '.join(unready)}]"
+        condition |= {"reason": "ContainersNotReady", "message": message}
+    names = ("init", "holdfast", "app", "agent")
+    said = [{"name": each, "ready": ready or each not in unready} for each in names]
+    passed = [{"type": each, "status": what} for each, what in (gates or {}).items() if what]
     body = {
         "metadata": meta,
-        "spec": {"nodeName": node, "hostNetwork": host_network},
-        "status": {"phase": phase, "conditions": [condition]},
+        "spec": {
+            "nodeName": node,
+            "hostNetwork": host_network,
+            "readinessGates": [{"conditionType": each} for each in gates or {}],
+        },
+        "status": {
+            "phase": phase,
+            "conditions": [condition, *passed],
+            "initContainerStatuses": said[:2],
+            "containerStatuses": said[2:],
+        },
     }
-    return msgspec.convert(body, Pod)
+    return decode(msgspec.json.encode(body), Pod, "Pod")
 
 
 def network(name: str = "blue-network", ready: str | None = "True") -> Network:

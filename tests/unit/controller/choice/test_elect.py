@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contract.names import CONTAINER
 from controller.choice.elect import Verdict, judge, placement, winner
 from tests.unit.controller.kube_objects import pod, route
 
@@ -39,6 +41,39 @@ VERDICTS = [
 @pytest.mark.parametrize(("candidate", "spec", "lost", "verdict"), VERDICTS)
 def test_who_is_eligible(candidate, spec, lost, verdict):
     assert judge(candidate, route(**spec), lost).verdict is verdict
+
+
+AGENT = ("holdfast",)
+GATE = "example.com/switched"
+HOLDERS = [
+    pytest.param({"unready": AGENT}, "uid-a", (), True, id="only-the-agent-is-started-anew"),
+    pytest.param({"unready": AGENT}, "uid-b", (), False, id="another-holds"),
+    pytest.param({"unready": AGENT}, "", (), False, id="nobody-holds"),
+    pytest.param({"unready": AGENT}, "uid-a", ("uid-a",), False, id="its-lease-has-expired"),
+    pytest.param({"unready": AGENT, "deleting": True}, "uid-a", (), False, id="it-is-being-deleted"),
+    pytest.param({"unready": ("app",)}, "uid-a", (), False, id="the-app-is-not-ready"),
+    pytest.param({"unready": ("holdfast", "app")}, "uid-a", (), False, id="the-app-is-not-ready-either"),
+    pytest.param({"unready": ("holdfast", "init")}, "uid-a", (), False, id="an-init-container-has-not-ended"),
+    pytest.param({"unready": AGENT, "gates": {GATE: "True"}}, "uid-a", (), True, id="its-gate-is-open"),
+    pytest.param({"unready": AGENT, "gates": {GATE: "False"}}, "uid-a", (), False, id="its-gate-is-shut"),
+    pytest.param({"unready": AGENT, "gates": {GATE: ""}}, "uid-a", (), False, id="its-gate-was-never-opened"),
+    pytest.param(
+        {"unready": ("agent",), "notes": {CONTAINER: "agent"}}, "uid-a", (), True, id="an-agent-of-another-name"
+    ),
+    pytest.param({"unready": AGENT, "notes": {CONTAINER: "agent"}}, "uid-a", (), False, id="not-the-agent's-name"),
+]
+
+
+@pytest.mark.parametrize(("how", "holder", "lost", "eligible"), HOLDERS)
+def test_a_holder_keeps_what_it_has_while_its_agent_alone_is_not_ready(how, holder, lost, eligible):
+    assert judge(pod("a", ready=False, **how), route(), lost, holder).eligible is eligible
+
+
+def test_a_pod_that_its_nodes_fate_makes_not_ready_is_not_taken_for_one_whose_agent_restarts():
+    body = pod("a", ready=False, unready=AGENT)
+    marked = msgspec.structs.replace(body.status.conditions[0], reason="NodeNotReady")
+    lost_node = msgspec.structs.replace(body, status=msgspec.structs.replace(body.status, conditions=(marked,)))
+    assert judge(lost_node, route(), (), "uid-a").verdict is Verdict.NOT_READY
 
 
 OLD, NEW, TWIN = pod("old", 1, uid="u9"), pod("new", 2, uid="u1"), pod("twin", 2, uid="u2")
