@@ -223,11 +223,17 @@ def create(
 def name_owner(
     view: LeaseView, owner: str, *, duration_s: int, lost: tuple[str, ...], addresses: tuple[str, ...]
 ) -> Patch:
-    """Say who shall hold which addresses, how long without renewing, and who is lost; a new owner must prepare anew."""
+    """Say who shall hold which addresses, how long without renewing, and who is lost; a new owner must prepare anew.
+
+    What an owner has said of a free Lease goes with the next owner: it is not that one's word. It stays where nobody is
+    the owner, since it says why.
+    """
     prepared = view.prepared if view.prepared == owner and owner not in view.lost else ""
     if owner == view.owner:
         prepared = "" if view.prepared in view.lost else view.prepared
     notes = {OWNER: owner, PREPARED: prepared, LOST: ",".join(lost), ADDRESSES: ",".join(addresses)}
+    if not view.holder and owner not in {"", view.owner}:
+        notes[OBSERVED] = ""
     return _patch(view, spec={"leaseDurationSeconds": duration_s}, notes=notes)
 
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from controller.choice.snapshot import Snapshot
 
 OURS = ("Accepted", "DPV2Ready", "GCPReady", "Ready")
+_MESSAGE_MAX = 1000
+"""Characters of a message that quotes a Pod's agent; docs/contract.md promises less than 1 KiB."""
 _BY_NODE = (AddressState.CONFIGURED, AddressState.ANNOUNCED)
 
 
@@ -106,6 +108,9 @@ def _node_and_net(scene: Scene, report: Report | None, unreadable: str) -> tuple
         message = nobody(scene.candidates, scene.route)
         if scene.holder:
             message += f"; Pod {scene.pod_name(scene.holder)} still holds the Lease and is removing the addresses"
+        elif report is not None:
+            # the Lease is free: this is why its last owner did not take it
+            message = f"{message}; the last owner reported: {_said(report)}"[:_MESSAGE_MAX]
         return (_Finding(FALSE, "NoPodsFound", message),) * 2
     if scene.holder != scene.chosen.uid:
         return _under_way(scene, scene.chosen, report)
@@ -135,8 +140,7 @@ def _under_way(scene: Scene, chosen: Candidate, report: Report | None) -> tuple[
         wait = f"Pod {now}, the holder, to hand over" if ready else f"Pod {name} to be prepared; Pod {now} keeps them"
         return (_Finding(FALSE, "Mutated", f"the addresses move to Pod {name}: waiting for {wait}"),) * 2
     if view is not None and view.owner == chosen.uid and report is not None:
-        said = _by_cause((each.address, each.message or each.state) for each in report.addresses)
-        message = f"Pod {name} cannot take the Lease: {said or 'see the log of its container holdfast'}"
+        message = f"Pod {name} cannot take the Lease: {_said(report)}"
         return _Finding(FALSE, "DPV2NotReady", message), _Finding(FALSE, "GCPNotReady", message)
     message = (
         f"Pod {name} is the owner and has not taken the Lease yet; if this lasts, check that the Pod has a container "
@@ -182,6 +186,12 @@ def _on_net(name: str, found: list[tuple[str, AddressReport | None]]) -> _Findin
 
 def _unannounced(each: AddressReport) -> bool:
     return each.state is AddressState.CONFIGURED
+
+
+def _said(report: Report) -> str:
+    """Why an owner does not take the Lease, in its own words."""
+    said = _by_cause((each.address, each.message or each.state) for each in report.addresses)
+    return said or "see the log of its container holdfast"
 
 
 def _by_cause(told: Iterable[tuple[str, str]]) -> str:

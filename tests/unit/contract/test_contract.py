@@ -189,7 +189,7 @@ def test_each_write_changes_its_own_part_and_carries_its_version(view, me):
         "explain": (writes.explain(view, "why"), {"observed"}),
         "owner": (
             writes.name_owner(view, me, duration_s=5, lost=("x",), addresses=("y",)),
-            {"owner", "prepared", "lost", "addresses", "duration_s"},
+            {"owner", "prepared", "lost", "addresses", "duration_s"} | (set() if view.holder else {"observed"}),
         ),
         "free": (
             writes.free(view, me, duration_s=5, lost=("x",), addresses=("y",)),
@@ -250,3 +250,13 @@ def test_long_names_are_cut_and_stay_apart():
     assert lease_name("r") == "holdfast-r"
     assert len(lease_name(one)) == 253
     assert lease_name(one) != lease_name(two)
+
+
+@pytest.mark.parametrize(
+    ("holder", "before", "owner", "stays"),
+    [("", "a", "b", False), ("", "a", "a", True), ("", "a", "", True), ("", "", "b", False), ("a", "a", "b", True)],
+)
+def test_a_new_owner_of_a_free_lease_does_not_inherit_the_last_ones_words(holder, before, owner, stays):
+    view = lease(owner=before, holder=holder, observed="why")
+    after = applied(view, writes.name_owner(view, owner, duration_s=view.duration_s, lost=(), addresses=()), 11)
+    assert after.observed == ("why" if stays else "")

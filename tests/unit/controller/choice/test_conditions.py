@@ -171,6 +171,17 @@ PROGRESS = [
         id="holder-lost",
     ),
     pytest.param(
+        [A],
+        lease(lost=("uid-a",), observed=report(A1, state="failed", message="no eth7")),
+        (
+            "False",
+            "NoPodsFound",
+            f"renew or take the Lease in time; the last owner reported: {A1}: no eth7",
+        ),
+        None,
+        id="lost-and-why",
+    ),
+    pytest.param(
         [pod("a", ready=False)],
         lease(**BY_A, observed=report(A1)),
         ("False", "NoPodsFound", "Pod a still holds the Lease and is removing the addresses"),
@@ -294,6 +305,13 @@ def test_why_an_owner_cannot_take_the_lease_is_told_once():
     asked = route("r", "default", A1, A2)
     view = lease(owner="uid-a", addresses=(A1, A2), observed=report(A1, A2, state="failed", message="no eth7"))
     assert said(world(asked, A, view), "DPV2Ready")[2] == f"Pod a cannot take the Lease: {A1}, {A2}: no eth7"
+
+
+def test_what_the_last_owner_said_never_makes_a_message_too_long():
+    told = report(A1, state="failed", message="x" * 5000)
+    message = said(world(route(), A, lease(lost=("uid-a",), observed=told)), "DPV2Ready")[2]
+    assert "the last owner reported: " in message
+    assert len(message) < 1024
 
 
 def test_cleanup():
