@@ -1,7 +1,7 @@
 """The Lease of a route: lock, report and proof of life (coordination.k8s.io/v1), and every write there is to it.
 
 Each writing function returns a JSON merge patch (RFC 7396) that carries the version it was made for, so that of two
-writers one loses. Who may write what is not decided here but by the ValidatingAdmissionPolicy in deploy/.
+writers one loses. Who may write what is not decided here but by the ValidatingAdmissionPolicy in deploy/base/.
 """
 
 from __future__ import annotations

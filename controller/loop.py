@@ -209,7 +209,7 @@ class Loop:
             self.intake.not_there(job.ident[1:], job.version, monotonic())
         forbidden = isinstance(error, Forbidden)
         if not isinstance(error, Conflict) and not (forbidden and self._leaving(job)):
-            advice = "; apply deploy/rbac.yaml and deploy/policies.yaml" if forbidden else ""
+            advice = "; apply deploy/base/rbac.yaml and deploy/base/policies.yaml" if forbidden else ""
             self.journal.trouble(_subject(job.ident), f"{error}{advice}")
         if job.ident[0] != "event":
             self.outbox.failed(job, error, touched, monotonic())

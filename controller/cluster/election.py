@@ -126,7 +126,7 @@ class Elector:
         try:
             answer = self._write(view)
         except NotFound as error:
-            self._trouble(f"{error}; apply deploy/00-namespace.yaml")
+            self._trouble(f"{error}; apply deploy/base/namespace.yaml")
             with self._wake:
                 self._view = None
         except Conflict:

@@ -165,9 +165,9 @@ def decoded(kind: type[Any], raw: bytes | msgspec.Raw) -> Item:
 
 def _advice(error: ApiError) -> str:
     if isinstance(error, NotFound):
-        return f"{error}; install the CRDs of holdfast (deploy/crds.yaml) and of the Gateway API"
+        return f"{error}; install the CRDs of holdfast (deploy/base/crds.yaml) and of the Gateway API"
     if error.code in (401, 403):
-        return f"{error}; apply deploy/rbac.yaml and check the controller's token"
+        return f"{error}; apply deploy/base/rbac.yaml and check the controller's token"
     return str(error)
 
 

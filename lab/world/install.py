@@ -1,7 +1,7 @@
 """Installs the Gateway API's definitions and holdfast's manifests, and waits until the API server acts on them.
 
-The same files that a user applies to a cluster, but for the controller's Deployment: the lab runs the controller's
-program as a process (`lab.world.controllers`), with the same service account.
+The files of deploy/base, which a user applies to a cluster, but for the controller's Deployment: the lab runs the
+controller's program as a process (`lab.world.controllers`), with the same service account.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Object = dict[str, Any]
 
-DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
+BASE = Path(__file__).resolve().parents[2] / "deploy" / "base"
 _NOT_HERE = {"controller.yaml"}
 # Of the Gateway API only what holdfast reads: a definition costs the API server some 50 ms.
 _GATEWAY_API = ("gateway.networking.k8s.io_gatewayclasses.yaml", "gateway.networking.k8s.io_gateways.yaml")
@@ -37,7 +37,8 @@ _ASK_AGAIN_S = 0.03
 def manifests(gateway_crds: Path) -> list[Object]:
     """Everything that is installed, read from its files."""
     files = [gateway_crds / name for name in _GATEWAY_API]
-    files += sorted(path for path in DEPLOY.glob("*.yaml") if path.name not in _NOT_HERE)
+    listed = yaml.load((BASE / "kustomization.yaml").read_text(), Loader=_LOADER)["resources"]  # noqa: S506 - safe
+    files += [BASE / name for name in listed if name not in _NOT_HERE]
     return [body for path in files for body in yaml.load_all(path.read_text(), Loader=_LOADER) if body]
 
 

@@ -203,7 +203,7 @@ _NOTES = (("owner", OWNER), ("prepared", PREPARED), ("observed", OBSERVED))
 
 
 def forbidden(old, new, me):  # noqa: C901, PLR0911 - one return per rule
-    """Say which rule of deploy/policies.yaml a write breaks; ``""``: none. `me` is ``""`` for the controller."""
+    """Say which rule of deploy/base/policies.yaml a write breaks; ``""``: none. `me` is ``""`` for the controller."""
     moves = new.holder != old.holder
     grows = new.transitions - old.transitions
     if moves and new.observed:

@@ -1,6 +1,7 @@
 """deploy/ and examples/seed/ on a real API server: what the schema fills in and refuses, who may do what.
 
-Not here: what the admission policies refuse (test_policies.py), and what comes of the manifests once the programs act
+Not here: how the manifests are rendered and installed (test_kustomize.py, test_install.py), what the admission policies
+refuse (test_policies.py), and what comes of the manifests once the programs act
 on them.
 """
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.lab
 
 ROOT = Path(__file__).parents[3]
-DEPLOY = ROOT / "deploy"
+BASE = ROOT / "deploy" / "base"
 SEED = ROOT / "examples" / "seed"
 DEADLINE_S = 30.0
 MERGE = "application/merge-patch+json"
@@ -261,15 +262,6 @@ def test_network_refuses(world: World, spec: dict[str, Any]) -> None:
 # The manifests as a whole -------------------------------------------------------------------------------------------
 
 
-def test_apply_of_the_folder_works_in_one_go(world: World) -> None:
-    # a dry run, since the lab's controllers are processes of its own and not this Deployment
-    lines = world.kubectl("apply", "--dry-run=server", "-f", str(DEPLOY)).splitlines()
-    first = next(yaml.safe_load_all(min(DEPLOY.glob("*.yaml")).read_text()))
-    assert first["kind"] == "Namespace"
-    assert sum("deployment.apps/holdfast-controller" in line for line in lines) == 1
-    assert len(lines) == sum(len(list(yaml.safe_load_all(each.read_text()))) for each in DEPLOY.glob("*.yaml"))
-
-
 def test_the_four_classes_are_ours(world: World) -> None:
     found = world.api.get("/apis/gateway.networking.k8s.io/v1/gatewayclasses")["items"]
     ours = {each["metadata"]["name"] for each in found if each["spec"]["controllerName"] == CONTROLLER_NAME}
@@ -281,7 +273,7 @@ def test_the_four_classes_are_ours(world: World) -> None:
 
 
 def test_the_controllers_pod_meets_the_restricted_standard(world: World) -> None:
-    deployment = yaml.safe_load((DEPLOY / "controller.yaml").read_text())
+    deployment = next(yaml.safe_load_all((BASE / "controller.yaml").read_text()))
     template = deployment["spec"]["template"]
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"generateName": "t-", **template["metadata"]}}
     made = world.api.create(f"/api/v1/namespaces/{SYSTEM}/pods", {**pod, "spec": template["spec"]}, dryRun="All")

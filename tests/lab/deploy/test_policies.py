@@ -1,4 +1,4 @@
-"""The two admission policies of deploy/policies.yaml, tried on a real API server with real bound tokens.
+"""The two admission policies of deploy/base/policies.yaml, tried on a real API server with real bound tokens.
 
 Each row of the table of writes in docs/contract.md once as it is meant, by the patches of `contract.lease` themselves;
 and each way of breaking it, which is to be refused by the policy (not by RBAC: here the Pods' Role is a wide one) with

@@ -180,7 +180,7 @@ def test_an_object_that_cannot_be_read_is_named_and_stops_no_other(follow):
 @pytest.mark.parametrize(
     ("answer", "advice"),
     [
-        pytest.param(refused(403), "apply deploy/rbac.yaml", id="forbidden"),
+        pytest.param(refused(403), "apply deploy/base/rbac.yaml", id="forbidden"),
         pytest.param(refused(404, "NotFound"), "install the CRDs", id="not-installed"),
         pytest.param(refused(503, "ServiceUnavailable"), "503: no", id="not-ready"),
         pytest.param(("list", "nonsense"), "not a list", id="nonsense"),

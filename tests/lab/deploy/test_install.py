@@ -1,0 +1,124 @@
+"""Install and uninstall as the README says, with kubectl, on a cluster of its own: in one go, and gone again."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lab import closed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.lab
+
+ROOT = Path(__file__).parents[3]
+NAME = "install"
+HOLDFAST = [sys.executable, "-m", "cli.main", "lab"]
+DEADLINE_S = 60.0
+CLASS = "gke-persistent-regional-external-managed"
+USERS = f"""
+apiVersion: v1
+kind: Namespace
+metadata: {{name: mine}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {{name: addresses, namespace: mine}}
+spec:
+  gatewayClassName: {CLASS}
+  listeners: [{{name: default, port: 443, protocol: none}}]
+  addresses: [{{value: 192.0.2.1/32, type: gke.networking.io/cidr}}]
+---
+apiVersion: networking.gke.io/v1
+kind: GKEIPRoute
+metadata: {{name: route, namespace: mine}}
+spec:
+  parentRefs: [{{name: addresses}}]
+  addresses: [{{value: 192.0.2.1/32, type: gke.networking.io/cidr}}]
+  podSelector: {{matchLabels: {{app: mine}}}}
+"""
+
+
+class Cluster:
+    """A cluster within this closed world, used as by a person in a shell of it."""
+
+    def __init__(self) -> None:
+        # whoever starts a lab is outside of one
+        self.environment = {name: value for name, value in os.environ.items() if name != closed.ENV_CLOSED}
+
+    def run(self, command: str, stdin: str = "") -> str:
+        done = subprocess.run(
+            [*HOLDFAST, "exec", "--name", NAME, "--", *command.split()],
+            cwd=ROOT,
+            env=self.environment,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=3 * DEADLINE_S,
+        )
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def everything(self) -> dict[str, str]:
+        """Every object of every kind, as JSON, but for Events: they are a record, and go by themselves."""
+        kinds = self.run("kubectl api-resources --verbs=list --output=name").split()
+        wanted = ",".join(sorted(kind for kind in kinds if kind.partition(".")[0] != "events"))
+        items = json.loads(self.run(f"kubectl get --all-namespaces --output=json {wanted}"))["items"]
+        return {
+            f"{each['kind']} {each['metadata'].get('namespace', '')}/{each['metadata']['name']}": json.dumps(each)
+            for each in items
+        }
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    made = Cluster()
+    up = [*HOLDFAST, "up", "--name", NAME, "--nodes", "1"]
+    with subprocess.Popen(up, stdout=subprocess.PIPE, text=True, env=made.environment) as lab:
+        assert lab.stdout is not None
+        assert any("The lab is up" in line for line in lab.stdout)
+        yield made
+        lab.terminate()
+        lab.stdout.read()
+
+
+def _uninstall() -> list[str]:
+    """The commands of the README, word for word."""
+    text = (ROOT / "README.md").read_text()
+    block = re.search(r"To uninstall.*?\n\n((?:    [^\n]*\n)+)", text, re.DOTALL)
+    assert block is not None
+    return [line.strip() for line in block[1].splitlines()]
+
+
+def test_install_and_uninstall(cluster: Cluster) -> None:
+    cluster.run("kubectl apply -k deploy/base")
+    cluster.run("kubectl apply -k deploy/base")
+    assert cluster.run("kubectl diff -k deploy/base") == ""
+
+    cluster.run("kubectl apply -f -", USERS)
+    for kind, name in (("lease", "holdfast-route"), ("rolebinding", "holdfast-sidecar")):
+        cluster.run(f"kubectl wait --namespace mine {kind}/{name} --for=create --timeout={DEADLINE_S:g}s")
+    commands = _uninstall()
+    assert commands[-1] == "kubectl delete -k deploy/base"
+    for command in commands:
+        cluster.run(command)
+    left = cluster.everything()
+    assert "Gateway mine/addresses" in left, "what is the user's own stays"
+    assert [key for key, text in left.items() if "holdfast" in text] == []
+    assert [key for key in left if "networking.gke.io" in key or "GatewayClass" in key] == []
+
+    made = cluster.run("kubectl apply -k deploy/base").splitlines()
+    assert [line for line in made if not line.endswith(" created")] == []
+    order = [line.partition("/")[0] for line in made]
+    assert order.index("serviceaccount") < order.index("deployment.apps"), "the Pods find their service account"
+    status = "kubectl rollout status deployment/holdfast-controller --namespace holdfast-system"
+    assert "successfully rolled out" in cluster.run(f"{status} --timeout={DEADLINE_S:g}s")
