@@ -74,6 +74,7 @@ class Route:
         self._changed = changed
         self._lease_known = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
+        self._lifting: asyncio.TimerHandle | None = None
         self._preparing: asyncio.Task[None] | None = None
         watch = lease_watch(api, me.namespace, entry.lease, self._lease_seen, journal)
         self._watching = tasks.create_task(watch.run())
@@ -87,8 +88,9 @@ class Route:
         self._watching.cancel()
         if self._preparing is not None:
             self._preparing.cancel()
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._lifting):
+            if timer is not None:
+                timer.cancel()
 
     # What happens -----------------------------------------------------------------------------------------------
 
@@ -179,7 +181,10 @@ class Route:
 
     def _removed(self, event: Removed) -> None:
         self.feed(event)
-        asyncio.get_running_loop().call_later(LIFT_AFTER_S, self._lift)
+        # one is enough: it lifts the fence from all that is gone by then
+        if self._lifting is not None:
+            self._lifting.cancel()
+        self._lifting = asyncio.get_running_loop().call_later(LIFT_AFTER_S, self._lift)
 
     def _lift(self) -> None:
         self._tasks.create_task(self._placement.lift())

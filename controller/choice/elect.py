@@ -165,8 +165,10 @@ def _only_agent_unready(pod: Pod) -> bool:
         return False
     agent = pod.metadata.annotations.get(CONTAINER, AGENT_CONTAINER)
     unready = {each.name for each in (*pod.status.init_container_statuses, *pod.status.container_statuses)}
+    # of ephemeral containers, which are never waited for, an agent's alone counts
+    unready |= {agent}.intersection(each.name for each in pod.status.ephemeral_container_statuses)
     gates = (said.get(each.condition_type) for each in pod.spec.readiness_gates)
-    return unready <= {agent} and all(gate is not None and gate.status == "True" for gate in gates)
+    return unready == {agent} and all(gate is not None and gate.status == "True" for gate in gates)
 
 
 def _scheduled(pod: Pod) -> str:

@@ -273,6 +273,7 @@ class PodStatus(msgspec.Struct, frozen=True, rename="camel"):
     conditions: tuple[Condition, ...] = ()
     container_statuses: tuple[ContainerStatus, ...] = ()
     init_container_statuses: tuple[ContainerStatus, ...] = ()
+    ephemeral_container_statuses: tuple[ContainerStatus, ...] = ()
 
 
 class Pod(Object, frozen=True):
@@ -344,11 +345,9 @@ def _pruned(meta: Meta) -> Meta:
 
 
 def _unready(status: PodStatus) -> PodStatus:
-    return msgspec.structs.replace(
-        status,
-        container_statuses=tuple(each for each in status.container_statuses if not each.ready),
-        init_container_statuses=tuple(each for each in status.init_container_statuses if not each.ready),
-    )
+    kinds = ("container_statuses", "init_container_statuses", "ephemeral_container_statuses")
+    kept = {kind: tuple(each for each in getattr(status, kind) if not each.ready) for kind in kinds}
+    return msgspec.structs.replace(status, **kept)
 
 
 def _where(raw: bytes | msgspec.Raw, kind: str) -> str:

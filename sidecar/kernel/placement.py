@@ -36,6 +36,11 @@ def bare(address: str) -> str:
     return address.partition("/")[0]
 
 
+def _supported(address: str) -> bool:
+    """Whether any Pod's agent can place it: IPv6 comes later."""
+    return ":" not in address
+
+
 class Placement:
     """What stands in this network namespace on our account.
 
@@ -122,15 +127,18 @@ class Placement:
         async with self._lock:
             self.links = await self._addresses.links()
             problems: dict[str, str] = {}
+            able = False
             try:
                 # the default route may have changed, or come at last
                 self._default = ""
                 places = await self._places(entry, problems)
-                if not problems:
+                # what no Pod can place keeps none of the others waiting; `configure` reports it
+                able = bool(places) and not any(map(_supported, problems))
+                if able:
                     self._make_ready(places)
             except KernelRefused as error:
-                problems = dict.fromkeys((item.address for item in entry.addresses), str(error))
-        if not problems:
+                able, problems = False, dict.fromkeys((item.address for item in entry.addresses), str(error))
+        if able:
             return Prepared(Fence.LIFETIME if self._fence is None else Fence.DEADLINE)
         reports = [
             AddressReport(
@@ -167,7 +175,7 @@ class Placement:
         return places
 
     async def _place(self, item: AddressEntry) -> Link:
-        if ":" in item.address:
+        if not _supported(item.address):
             raise InterfaceMissing("IPv6 is not supported yet; use an IPv4 address")
         if item.interface is None and not self._default:
             self._default = await self._addresses.default_interface()

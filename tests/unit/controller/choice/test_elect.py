@@ -51,6 +51,7 @@ HOLDERS = [
     pytest.param({"unready": AGENT}, "", (), False, id="nobody-holds"),
     pytest.param({"unready": AGENT}, "uid-a", ("uid-a",), False, id="its-lease-has-expired"),
     pytest.param({"unready": AGENT, "deleting": True}, "uid-a", (), False, id="it-is-being-deleted"),
+    pytest.param({"unready": ()}, "uid-a", (), False, id="no-container-is-said-not-to-be-ready"),
     pytest.param({"unready": ("app",)}, "uid-a", (), False, id="the-app-is-not-ready"),
     pytest.param({"unready": ("holdfast", "app")}, "uid-a", (), False, id="the-app-is-not-ready-either"),
     pytest.param({"unready": ("holdfast", "init")}, "uid-a", (), False, id="an-init-container-has-not-ended"),
