@@ -1,14 +1,16 @@
 # The two commands of the README are `make demo` and `make test`; `make help` lists the rest.
-# Everything is installed by these rules into .venv and the user's cache; nothing is written elsewhere.
+# Everything is installed by these rules into .venv and the user's cache; nothing is written elsewhere. But for `images`
+# as root on Debian, where no Docker daemon answers: docker.io and debootstrap are installed when they are missing.
 PYTHON ?= python3
 MINUTES ?= 6
 VENV := .venv
 BIN := $(VENV)/bin
 LAB := $(BIN)/holdfast lab run --
 PYTEST := $(BIN)/pytest
+DOCKER := $(BIN)/python images/daemon.py --
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint unit lab-test bench soak mutants chaos clean
+.PHONY: help install demo test lint unit lab-test images bench soak mutants chaos clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +35,7 @@ lint: install  ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy images
 	$(BIN)/lint-imports
 
 unit: install  ## pure code: tables, properties, simulation
@@ -40,6 +43,11 @@ unit: install  ## pure code: tables, properties, simulation
 
 lab-test: install  ## real kernel, real API server, in a closed world of network namespaces
 	$(LAB) $(PYTEST) tests/lab
+
+LOAD ?= docker
+BASE ?=
+images: install  ## build the images with Docker; LOAD=docker|kind|ctr|tar says where they go, BASE=IMAGE what they stand on
+	@$(DOCKER) $(BIN)/python images/build.py --load $(LOAD) --base "$(BASE)"
 
 bench: install  ## the figures of docs/benchmarks.md, measured on this machine
 	@for each in benchmarks/bench_*.py; do $(LAB) $(BIN)/python $$each || exit 1; done
