@@ -9,7 +9,11 @@ import click
 
 from lab.errors import LabError
 
-_COMMANDS = {"demo": ("cli.demo", "demo"), "lab": ("lab.cli", "lab")}
+_COMMANDS = {
+    "demo": ("cli.demo", "demo"),
+    "inject": ("cli.inject", "inject_command"),
+    "lab": ("lab.cli", "lab"),
+}
 EXIT_NO_LAB = 2
 
 

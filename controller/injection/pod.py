@@ -69,7 +69,9 @@ def admit(
         settings: see there.
     """
     name = _name(pod, namespace_labels.get(_NAMESPACE_NAME, ""))
-    broken = unfit.shape_problem(pod) or unfit.label_problem(pod)
+    broken = unfit.shape_problem(pod)
+    if broken is None and not _never(pod, namespace_labels):
+        broken = unfit.label_problem(pod)
     if broken:
         return _refused(pod, f"{name}: {broken}")
     wish, why = wanted(pod, namespace_labels, selectors)
@@ -132,7 +134,7 @@ def inject(pod: Object, settings: Settings, *, name: str = "", at: str = "") -> 
     spec = pod["spec"]
     added = {
         "initContainers": [container(settings, _source(pod, settings)), *(spec.get("initContainers") or [])],
-        "volumes": [*(spec.get("volumes") or []), volume()],
+        "volumes": [volume(), *(spec.get("volumes") or [])],
     }
     return Outcome(
         {**pod, "spec": {**spec, **added}},
@@ -147,17 +149,13 @@ def json_patch(before: Object, outcome: Outcome) -> list[Object]:
     if not outcome.changed:
         return []
     old, new = before["spec"], outcome.pod["spec"]
-    sidecar, added = new["initContainers"][0], new["volumes"][-1]
-    return [
-        _insertion("/spec/initContainers", "0", sidecar, old.get("initContainers")),
-        _insertion("/spec/volumes", "-", added, old.get("volumes")),
-    ]
+    return [_insertion(field, new[field][0], old.get(field)) for field in ("initContainers", "volumes")]
 
 
-def _insertion(path: str, position: str, value: Object, there: list[Object] | None) -> Object:
+def _insertion(field: str, first: Object, there: list[Object] | None) -> Object:
     if there:
-        return {"op": "add", "path": f"{path}/{position}", "value": value}
-    return {"op": "add", "path": path, "value": [value]}
+        return {"op": "add", "path": f"/spec/{field}/0", "value": first}
+    return {"op": "add", "path": f"/spec/{field}", "value": [first]}
 
 
 def _agent(pod: Object) -> str:

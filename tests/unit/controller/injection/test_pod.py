@@ -61,8 +61,8 @@ def test_the_sidecar_is_the_first_init_container_and_has_a_volume_of_its_own() -
     made = inject(given_pod, SETTINGS)
     assert (made.changed, made.refused, made.warning) == (True, None, None)
     assert made.pod["spec"]["initContainers"] == [EXPECTED_CONTAINER, mine]
-    assert [each["name"] for each in made.pod["spec"]["volumes"]] == ["data", "holdfast"]
-    sources = made.pod["spec"]["volumes"][1]["projected"]["sources"]
+    assert [each["name"] for each in made.pod["spec"]["volumes"]] == ["holdfast", "data"]
+    sources = made.pod["spec"]["volumes"][0]["projected"]["sources"]
     assert sources[0] == {"serviceAccountToken": {"path": "token", "expirationSeconds": 3600}}
     assert sources[1]["configMap"]["name"] == "kube-root-ca.crt"
     files = {each["path"]: each["fieldRef"]["fieldPath"] for each in sources[2]["downwardAPI"]["items"]}
@@ -125,6 +125,11 @@ def test_who_gets_it(row: Any) -> None:
     if not gets:
         assert outcome.pod == given_pod
         assert "shop/web-0" in outcome.reason or "-system/web-0" in outcome.reason
+
+
+def test_in_a_namespace_of_the_system_not_even_a_wrong_label_is_refused() -> None:
+    outcome = admit(pod(labels={INJECT: "yes"}, namespace="kube-system"), ENABLED, (), SETTINGS)
+    assert (outcome.changed, outcome.refused) == (False, None)
 
 
 def test_the_namespace_is_known_by_its_labels_where_the_pod_does_not_say_it() -> None:
@@ -269,8 +274,8 @@ def test_the_sidecar_comes_first_and_nothing_of_the_users_is_lost(given_pod: Obj
         return
     spec, old = dict(made.pod["spec"]), given_pod["spec"]
     first, *inits = spec.pop("initContainers")
-    *volumes, last = spec.pop("volumes")
-    assert (first["name"], last["name"]) == ("holdfast", "holdfast")
+    added, *volumes = spec.pop("volumes")
+    assert (first["name"], added["name"]) == ("holdfast", "holdfast")
     assert inits == (old.get("initContainers") or [])
     assert volumes == (old.get("volumes") or [])
     assert spec == {key: value for key, value in old.items() if key not in ("initContainers", "volumes")}
