@@ -46,8 +46,11 @@ def world(controllers: int = 1) -> Iterator[World]:
 
 def pod(name: str, node: str, *, sidecar: bool = True) -> dict[str, Any]:
     """A Pod on a node, with eth1 on blue-network."""
-    notes = {"networking.gke.io/interfaces": INTERFACES, "holdfast.dev/inject": str(sidecar).lower()}
-    meta = {"name": name, "namespace": NAMESPACE, "labels": {"who": name}, "annotations": notes}
+    labels, notes = (
+        {"who": name, "holdfast.dev/inject": str(sidecar).lower()},
+        {"networking.gke.io/interfaces": INTERFACES},
+    )
+    meta = {"name": name, "namespace": NAMESPACE, "labels": labels, "annotations": notes}
     spec = {"nodeName": node, "containers": [{"name": "app", "image": "app"}]}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}
 

@@ -98,7 +98,7 @@ def first_state(pod: Object, node_address: str, now: str) -> PodState:
         for each in known.get(kind) or []
     }
     apps = tuple(_as_it_was(each["name"], each.get("image", ""), old) for each in pod["spec"]["containers"])
-    injected = pod["metadata"].get("annotations", {}).get(INJECT, "true") != "false"
+    injected = pod["metadata"].get("labels", {}).get(INJECT, "true") != "false"
     sidecar = _as_it_was(SIDECAR, SIDECAR, old) if injected else None
     started = known.get("startTime") or now
     return PodState(pod["metadata"]["uid"], node_address, started, apps=apps, sidecar=sidecar)

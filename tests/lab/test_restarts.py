@@ -248,7 +248,7 @@ def test_a_pod_without_a_sidecar_is_named_then_lost_and_the_next_one_gets_it(ste
     steps.gateway()
     steps.pod("b", node="node-2")
     steps.ready("b")
-    steps.pod("none", node="node-1", notes={"holdfast.dev/inject": "false"})
+    steps.pod("none", node="node-1", labels={"holdfast.dev/inject": "false"})
     steps.ready("none")
     began_s = time.time()
     steps.route()
@@ -266,7 +266,7 @@ def test_a_holder_keeps_the_address_while_the_next_one_has_no_sidecar(steps):
     steps.pod("a")
     steps.held_by("a")
     mark = steps.world.witness.mark()
-    steps.pod("none", notes={"holdfast.dev/inject": "false"})
+    steps.pod("none", labels={"holdfast.dev/inject": "false"})
     steps.condition("Ready", "Mutated", part="waiting for Pod none to be prepared; Pod a keeps them")
     assert steps.removals(steps.addresses[0], mark) == []
     assert steps.places(steps.addresses[0]) == {(steps.world.pod(steps.space, "a").netns, "eth1")}

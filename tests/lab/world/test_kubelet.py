@@ -22,11 +22,18 @@ INTERFACES = "networking.gke.io/interfaces"
 TWO = '[{"interfaceName":"eth0","network":"default"},{"interfaceName":"eth1","network":"blue-network"}]'
 
 
-def create(world, namespace: str, name: str = "one", notes: dict[str, str] | None = None, **spec: Any) -> str:
+def create(
+    world,
+    namespace: str,
+    name: str = "one",
+    notes: dict[str, str] | None = None,
+    labels: dict[str, str] | None = None,
+    **spec: Any,
+) -> str:
     body = {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": name, "annotations": notes or {}},
+        "metadata": {"name": name, "annotations": notes or {}, "labels": labels or {}},
         "spec": {"containers": [{"name": "app", "image": "app"}], **spec},
     }
     world.api.create(f"/api/v1/namespaces/{namespace}/pods", body)
@@ -190,7 +197,7 @@ def test_a_pod_on_a_network_that_is_not_there_waits_and_says_why(world, kube_nam
 
 
 def test_a_pod_without_a_sidecar(world, kube_namespace):
-    pod = wait_ready(world, create(world, kube_namespace, notes={"holdfast.dev/inject": "false"}))
+    pod = wait_ready(world, create(world, kube_namespace, labels={"holdfast.dev/inject": "false"}))
     assert "ephemeralContainerStatuses" not in pod["status"]
     with pytest.raises(LabError, match="no sidecar"):
         _ = world.pod(kube_namespace, "one").sidecar_pid

@@ -111,9 +111,9 @@ def test_what_waits_to_be_started_again_says_for_how_long():
 # the beginning -------------------------------------------------------------------------------------------------
 
 
-def pod(annotations=None, known=None):
+def pod(labels=None, known=None):
     spec = {"containers": [{"name": "app", "image": "image"}]}
-    return {"metadata": {"uid": "uid", "annotations": annotations or {}}, "spec": spec, "status": known or {}}
+    return {"metadata": {"uid": "uid", "labels": labels or {}}, "spec": spec, "status": known or {}}
 
 
 def test_a_new_pod_has_run_nothing():
