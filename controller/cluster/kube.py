@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MERGE: Final = "application/merge-patch+json"
+STRATEGIC: Final = "application/strategic-merge-patch+json"
 JSON: Final = "application/json"
 CONNECT_TIMEOUT_S: Final = 3.0
 ANSWER_TIMEOUT_S: Final = 5.0
@@ -151,14 +152,14 @@ class Session:
             raise _error(f"{method} {path}", answer.status, data)
         return data
 
-    def list(self, path: str) -> Listed:
-        """Read a whole collection, page by page.
+    def list(self, path: str, name: str = "") -> Listed:
+        """Read a whole collection, page by page; with a name, of it only the object of that name.
 
         Raises:
             ApiError: as `request`; `Gone` where a page came too late.
         """
         items: list[msgspec.Raw] = []
-        query: dict[str, Any] = {"limit": PAGE}
+        query: dict[str, Any] = {"limit": PAGE, **_only(name)}
         while True:
             body = self.request("GET", f"{path}?{urlencode(query)}", timeout_s=LIST_TIMEOUT_S)
             try:
@@ -170,8 +171,8 @@ class Session:
                 return Listed(items, page.metadata.version)
             query["continue"] = page.metadata.continue_
 
-    def watch(self, path: str, version: str) -> Iterator[tuple[str, msgspec.Raw]]:
-        """Follow a collection from a version until the server ends the watch.
+    def watch(self, path: str, version: str, name: str = "") -> Iterator[tuple[str, msgspec.Raw]]:
+        """Follow a collection from a version until the server ends the watch; with a name, only that object.
 
         Yields:
             ``ADDED``, ``MODIFIED``, ``DELETED`` or ``BOOKMARK``, and the object.
@@ -181,6 +182,7 @@ class Session:
         """
         server_s = random.randint(*WATCH_SERVER_S)  # noqa: S311 - not for secrets
         query = {"watch": "1", "allowWatchBookmarks": "true", "resourceVersion": version, "timeoutSeconds": server_s}
+        query |= _only(name)
         timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=server_s + WATCH_MARGIN_S)
         what = f"watch {path}"
         try:
@@ -211,6 +213,11 @@ class Session:
         if token:
             headers["Authorization"] = token
         return headers
+
+
+def _only(name: str) -> dict[str, str]:
+    """RBAC's `resourceNames` allows a list and a watch that ask for no other object."""
+    return {"fieldSelector": f"metadata.name={name}"} if name else {}
 
 
 def _events(what: str, answer: Any) -> Iterator[tuple[str, msgspec.Raw]]:

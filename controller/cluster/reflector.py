@@ -7,6 +7,7 @@ promised: that no version is skipped. Whoever listens compares states.
 
 from __future__ import annotations
 
+import functools
 import random
 import time
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 BACKOFF_FIRST_S: Final = 0.05
 BACKOFF_MAX_S: Final = 1.0
 """An API server that is back is noticed within this time; seven watches a second are no load."""
+RBAC: Final = "deploy/base/rbac.yaml"
 SHORT_S: Final = 1.0
 """A watch that ends sooner counts as a failure, so that no server can make us spin."""
 
@@ -90,12 +92,30 @@ class _Versioned(msgspec.Struct):
 _read_version = msgspec.json.Decoder(_Versioned).decode  # made before there are threads: see objects
 
 
-class Reflector:
-    """Follows the collection of one kind."""
+@dataclass(frozen=True, slots=True)
+class One:
+    """One object of a collection, for those who may read no other, and how it is read."""
 
-    def __init__(self, kind: type[Any], session: Session, put: Callable[[Any], None], stop: threading.Event) -> None:
+    path: str
+    name: str
+    read: Callable[[bytes | msgspec.Raw], Any]
+
+
+class Reflector:
+    """Follows the collection of one kind, or `one` object of it."""
+
+    def __init__(
+        self,
+        kind: type[Any],
+        session: Session,
+        put: Callable[[Any], None],
+        stop: threading.Event,
+        one: One | None = None,
+    ) -> None:
         self._kind = kind
-        self._path = PATHS[kind]
+        self._path = one.path if one else PATHS[kind]
+        self._name = one.name if one else ""
+        self._read = one.read if one else functools.partial(decoded, kind)
         self._session = session
         self._put = put
         self._stop = stop
@@ -110,7 +130,7 @@ class Reflector:
                     self._list()
                     self._put(Trouble(self._path, ""))
                 began_s = time.monotonic()
-                for kind, raw in self._session.watch(self._path, self._version):
+                for kind, raw in self._session.watch(self._path, self._version, self._name):
                     failures = 0
                     self._take(kind, raw)
                     if self._stop.is_set():
@@ -124,11 +144,11 @@ class Reflector:
                 failures += 1
             except ApiError as error:
                 failures += 1
-                self._put(Trouble(self._path, _advice(error)))
+                self._put(Trouble(self._path, _advice(error, "deploy/overlays/injection" if self._name else RBAC)))
             self._stop.wait(_pause_s(failures))
 
     def _list(self) -> None:
-        listed = self._session.list(self._path)
+        listed = self._session.list(self._path, self._name)
         items = [item for raw in listed.items if (item := self._decoded(raw)) is not None]
         self._version = listed.version
         self._put(Listed(self._kind, items, listed.version))
@@ -141,9 +161,9 @@ class Reflector:
         if item is not None:
             self._put(Seen(self._kind, item, kind == "DELETED"))
 
-    def _decoded(self, raw: msgspec.Raw) -> Item | None:
+    def _decoded(self, raw: msgspec.Raw) -> Any:
         try:
-            return decoded(self._kind, raw)
+            return self._read(raw)
         except ContractError as error:
             self._put(Trouble(error.where, f"{error}; correct it, until then its last readable version counts"))
             return None
@@ -163,11 +183,11 @@ def decoded(kind: type[Any], raw: bytes | msgspec.Raw) -> Item:
     return found
 
 
-def _advice(error: ApiError) -> str:
+def _advice(error: ApiError, rbac: str = RBAC) -> str:
     if isinstance(error, NotFound):
         return f"{error}; install the CRDs of holdfast (deploy/base/crds.yaml) and of the Gateway API"
     if error.code in (401, 403):
-        return f"{error}; apply deploy/base/rbac.yaml and check the controller's token"
+        return f"{error}; apply {rbac} and check the controller's token"
     return str(error)
 
 

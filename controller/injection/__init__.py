@@ -1,1 +1,1 @@
-"""Gives a Pod its agent: what is added, and to whom. `pod` and `policy` decide and are pure."""
+"""Who gets the agent, and the webhook that gives it: what is added to a Pod, certificates, and the server."""

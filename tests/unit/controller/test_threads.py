@@ -21,6 +21,7 @@ DECODED = {
     "controller.cluster.kube": ["_Event", "_List", "_ListMeta", "_Status"],
     "controller.choice.objects": ["_Named", "Gateway", "GatewayClass", "Meta", "Namespace", "Network", "Pod", "Route"],
     "controller.cluster.reflector": ["_Versioned"],
+    "controller.injection.keeper": ["ClientConfig", "Configuration", "Hook", "Secret"],
 }
 
 
