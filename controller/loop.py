@@ -24,7 +24,7 @@ from controller.choice.gateways import class_status, gateway_status, plain
 from controller.choice.impact import Impact, everything, impact
 from controller.choice.intake import Intake, key_of
 from controller.choice.leases import LeaseAct
-from controller.choice.objects import Gateway, GatewayClass, Key, Pod, Route
+from controller.choice.objects import Gateway, GatewayClass, Key, Pod, Route, Selector
 from controller.cluster.reflector import PATHS, Listed, Seen, Trouble, decoded
 from controller.cluster.writer import Done, Ident, Job, monotonic
 from controller.errors import Conflict, Forbidden, NotFound, ThreadEnded, Unreachable
@@ -59,6 +59,18 @@ class Leading:
 @dataclass(frozen=True, slots=True)
 class Stop:
     """End the loop."""
+
+
+Space = tuple[dict[str, str], tuple[Selector, ...]]
+"""A namespace as injection needs it: its labels, and what its GKEIPRoutes select."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A question of another thread about a namespace; the answer is None until every watch has been listed once."""
+
+    space: str
+    answer: Callable[[Space | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +143,16 @@ class Loop:
                 self.journal.trouble(subject, text)
             case Leading(now):
                 self._lead(now=now)
+            case Ask(space, answer):
+                answer(None if self.intake.unlisted else self._space(space))
             case Ended(thread, error):
                 raise ThreadEnded(f"thread {thread} ended: {error!r}; this is a bug, please report it") from error
+
+    def _space(self, name: str) -> Space:
+        found = self.snap.namespaces.get(name)
+        routes = (self.snap.routes[key] for key in self.snap.routes_in.get(name, ()))
+        selectors = tuple(route.spec.pod_selector for route in routes if not route.problem)
+        return dict(found.metadata.labels) if found is not None else {}, selectors
 
     def _lead(self, *, now: bool) -> None:
         self._leading = now

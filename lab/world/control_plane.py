@@ -181,6 +181,8 @@ def _api_server(binaries: Binaries, credentials: Credentials) -> list[str]:
         "--anonymous-auth=false",
         "--enable-admission-plugins=NodeRestriction",
         "--endpoint-reconciler-type=none",
+        # there is no kube-proxy: a webhook's Service is reached at its endpoints
+        "--enable-aggregator-routing=true",
         "--profiling=false",
     ]
 

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.lab
 
 ROOT = Path(__file__).parents[3]
 NAME = "install"
+INJECTION = "deploy/overlays/injection"
 HOLDFAST = [sys.executable, "-m", "cli.main", "lab"]
 DEADLINE_S = 60.0
 CLASS = "gke-persistent-regional-external-managed"
@@ -100,15 +101,15 @@ def _uninstall() -> list[str]:
 
 
 def test_install_and_uninstall(cluster: Cluster) -> None:
-    cluster.run("kubectl apply -k deploy/base")
-    cluster.run("kubectl apply -k deploy/base")
-    assert cluster.run("kubectl diff -k deploy/base") == ""
+    cluster.run(f"kubectl apply -k {INJECTION}")
+    cluster.run(f"kubectl apply -k {INJECTION}")
+    assert cluster.run(f"kubectl diff -k {INJECTION}") == ""
 
     cluster.run("kubectl apply -f -", USERS)
     for kind, name in (("lease", "holdfast-route"), ("rolebinding", "holdfast-sidecar")):
         cluster.run(f"kubectl wait --namespace mine {kind}/{name} --for=create --timeout={DEADLINE_S:g}s")
     commands = _uninstall()
-    assert commands[-1] == "kubectl delete -k deploy/base"
+    assert commands[-1] == f"kubectl delete -k {INJECTION}"
     for command in commands:
         cluster.run(command)
     left = cluster.everything()

@@ -10,6 +10,9 @@ import pytest
 import yaml
 
 from contract.names import SYSTEM_NAMESPACE
+from controller.injection.keeper import CONFIGURATION, SECRET, SERVICE
+from controller.injection.keeper import NAMES as NAMES_OF_THE_WEBHOOK
+from controller.injection.webhook import ANSWER_S
 from lab.world import install
 
 if TYPE_CHECKING:
@@ -54,7 +57,7 @@ def _controller(bodies: list[Object]) -> Object:
 
 def test_there_are_the_overlays_that_the_readme_names() -> None:
     readme = (DEPLOY.parent / "README.md").read_text()
-    assert {"base", "overlays/gke"} <= set(NAMES)
+    assert set(NAMES) == {"base", "overlays/cert-manager", "overlays/gke", "overlays/injection"}
     assert [name for name in NAMES if f"kubectl apply -k deploy/{name}" not in readme] == []
 
 
@@ -99,12 +102,37 @@ def test_the_controller_is_hardened_spread_and_evicted_one_at_a_time(binaries: B
 
 
 def test_on_gke_nothing_of_gkes_is_installed(binaries: Binaries) -> None:
-    base, gke = (rendered(binaries, DEPLOY / name) for name in ("base", "overlays/gke"))
-    gone = {_key(body)[::2] for body in base} - {_key(body)[::2] for body in gke}
+    elsewhere, gke = (rendered(binaries, DEPLOY / "overlays" / name) for name in ("injection", "gke"))
+    gone = {_key(body)[::2] for body in elsewhere} - {_key(body)[::2] for body in gke}
     assert {kind for kind, _ in gone} == {"CustomResourceDefinition", "GatewayClass"}
     assert len(gone) == 6
     assert {body["kind"] for body in gke} & {"CustomResourceDefinition", "GatewayClass"} == set()
-    assert [body for body in gke if body not in base] == []
+    assert [body for body in gke if body not in elsewhere] == []
+
+
+def test_with_cert_manager_the_controller_only_reads_its_secret(binaries: Binaries) -> None:
+    bodies = rendered(binaries, DEPLOY / "overlays" / "cert-manager")
+    by_key = {_key(body): body for body in bodies}
+    assert "--webhook-certificate=given" in _controller(bodies)["containers"][0]["args"]
+    (rule,) = by_key["Role", SYSTEM_NAMESPACE, SECRET]["rules"]
+    assert (rule["resourceNames"], rule["verbs"]) == ([SECRET], ["get", "list", "watch"])
+    assert ("ClusterRole", "", CONFIGURATION) not in by_key
+    assert ("ClusterRoleBinding", "", CONFIGURATION) not in by_key
+    certificate = by_key["Certificate", SYSTEM_NAMESPACE, "holdfast-webhook"]["spec"]
+    assert (certificate["secretName"], tuple(certificate["dnsNames"])) == (SECRET, NAMES_OF_THE_WEBHOOK)
+    notes = by_key["MutatingWebhookConfiguration", "", CONFIGURATION]["metadata"]["annotations"]
+    assert notes == {"cert-manager.io/inject-ca-from": f"{SYSTEM_NAMESPACE}/holdfast-webhook"}
+
+
+def test_the_manifests_name_what_the_controller_keeps(binaries: Binaries) -> None:
+    by_key = {_key(body): body for body in rendered(binaries, DEPLOY / "overlays" / "injection")}
+    hooks = by_key["MutatingWebhookConfiguration", "", CONFIGURATION]["webhooks"]
+    service = {"name": SERVICE, "namespace": SYSTEM_NAMESPACE, "path": "/mutate", "port": 443}
+    assert [hook["clientConfig"] for hook in hooks] == [{"service": service}] * 2, "and no caBundle, which is kept"
+    assert [hook["failurePolicy"] for hook in hooks] == ["Fail", "Ignore"]
+    assert all(hook["timeoutSeconds"] > ANSWER_S for hook in hooks)
+    assert by_key["Service", SYSTEM_NAMESPACE, SERVICE]["spec"]["ports"][0]["targetPort"] == "webhook"
+    assert by_key["Role", SYSTEM_NAMESPACE, SECRET]["rules"][0]["resourceNames"] == [SECRET]
 
 
 def test_a_component_gives_the_controller_the_clusters_priority(binaries: Binaries, tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ from controller.choice.leases import LeaseAct
 from controller.cluster.writer import Done, Job, Writers
 from controller.errors import Conflict, NotFound, Unreachable
 from controller.journal import Journal
-from controller.loop import PEOPLE_S, Loop
+from controller.loop import PEOPLE_S, Ask, Loop
 from controller.outbox import Outbox
-from tests.unit.controller.kube_objects import A1, lease, pod, report, route, world
+from tests.unit.controller.kube_objects import A1, lease, namespace, pod, report, route, world
 
 KEY = ("default", "holdfast-r")
 
@@ -108,3 +108,14 @@ def test_what_is_for_people_is_told_at_once_when_the_owner_holds(monkeypatch):
     made, _, told = telling(monkeypatch, owner="uid-a", holder="uid-a", observed=report(A1))
     made._tell_people()
     assert not told.empty()
+
+
+def test_what_is_asked_of_a_namespace_is_answered_once_every_watch_has_been_listed():
+    made, answers = loop(), []
+    made.intake.snap = world(route(), route("b", "other"), namespace("default", team="net"))
+    made._take(Ask("default", answers.append))
+    made.intake.unlisted.clear()
+    for space in ("default", "nowhere"):
+        made._take(Ask(space, answers.append))
+    selector = route().spec.pod_selector
+    assert answers == [None, ({"team": "net"}, (selector,)), ({}, ())]

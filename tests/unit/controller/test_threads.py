@@ -22,6 +22,7 @@ DECODED = {
     "controller.choice.objects": ["_Named", "Gateway", "GatewayClass", "Meta", "Namespace", "Network", "Pod", "Route"],
     "controller.cluster.reflector": ["_Versioned"],
     "controller.injection.keeper": ["ClientConfig", "Configuration", "Hook", "Secret"],
+    "controller.injection.webhook": ["_Request", "_Review"],
 }
 
 
