@@ -1,4 +1,4 @@
-"""The control plane's programs: named by the user, found in the cache, or built from the Go modules.
+"""The programs of control plane and kubelet: named by the user, found in the cache, or built from the Go modules.
 
 Order: the directory in KUBEBUILDER_ASSETS (taken as it is), then the user's cache, then a build from lab/kube/go.mod,
 whose go.sum says what every module must hash to. What was built is cached with its SHA-256 and checked at every use.
@@ -25,7 +25,7 @@ from lab import go_toolchain
 from lab.errors import BinaryError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from lab.go_toolchain import Go
 
@@ -49,6 +49,8 @@ PACKAGES = {
     "kube-scheduler": "k8s.io/kubernetes/cmd/kube-scheduler",
     "kubectl": "k8s.io/kubernetes/cmd/kubectl",
 }
+KUBELET = {"kubelet": "k8s.io/kubernetes/cmd/kubelet"}
+"""Built only for real nodes: everything else does without it."""
 _GATEWAY_MODULE = "sigs.k8s.io/gateway-api@v1.6.3"
 _GATEWAY_SUM = "h1:lKpJa5bGlraC/QeACvCpsHLdmO6y0iKfzVl6gzaFEYc="
 _SUMS = "SHA256SUMS"
@@ -66,37 +68,42 @@ class Binaries:
     kube_scheduler: Path
     kubectl: Path
     gateway_crds: Path
+    kubelet: Path | None = None
+    """Only where it was asked for."""
 
 
 def _silent(_what: str, _done: int, _of: int) -> None:
     """Nobody wants to know."""
 
 
-def find(progress: Progress = _silent, cache: Path | None = None) -> Binaries:
+def find(progress: Progress = _silent, cache: Path | None = None, *, kubelet: bool = False) -> Binaries:
     """Find or build everything; some minutes the first time, nothing afterwards.
 
     Args:
         progress: told what is under way.
         cache: another place than the user's cache.
+        kubelet: whether the kubelet is needed too.
 
     Raises:
         BinaryError: a program is missing or damaged and cannot be built; says what to do.
     """
-    root = cache or _cache()
+    root = cache or user_cache()
     assets = os.environ.get(ENV_ASSETS)
-    steps = len(PACKAGES) + 1
+    wanted = {**PACKAGES, **KUBELET} if kubelet else PACKAGES
+    steps = len(wanted) + 1
     go = functools.cache(lambda: go_toolchain.find(root, lambda: progress("downloading Go (75 MB)", 0, steps)))
     with _locked(root):
         crds = _gateway_crds(root, go, lambda: progress("the Gateway API's definitions", 0, steps))
         if assets:
-            return _named(Path(assets), crds)
+            return _named(Path(assets), crds, wanted)
         folder = root / "bin"
-        for done, name in enumerate(PACKAGES, start=1):
+        for done, name in enumerate(wanted, start=1):
             _ensure(folder, name, go, lambda name=name, done=done: progress(f"building {name}", done, steps))  # type: ignore[misc]
-    return _binaries(folder, crds)
+    return _binaries(folder, crds, wanted)
 
 
-def _cache() -> Path:
+def user_cache() -> Path:
+    """Where the lab keeps what took long to make."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "holdfast"
 
@@ -116,16 +123,17 @@ def _locked(root: Path) -> Iterator[None]:
         yield
 
 
-def _binaries(folder: Path, crds: Path) -> Binaries:
+def _binaries(folder: Path, crds: Path, wanted: Iterable[str]) -> Binaries:
     etcd, api_server, manager, scheduler, kubectl = (folder / name for name in PACKAGES)
-    return Binaries(etcd, api_server, manager, scheduler, kubectl, crds)
+    kubelet = folder / "kubelet" if "kubelet" in wanted else None
+    return Binaries(etcd, api_server, manager, scheduler, kubectl, crds, kubelet)
 
 
-def _named(folder: Path, crds: Path) -> Binaries:
-    missing = [name for name in PACKAGES if not os.access(folder / name, os.X_OK)]
+def _named(folder: Path, crds: Path, wanted: Iterable[str]) -> Binaries:
+    missing = [name for name in wanted if not os.access(folder / name, os.X_OK)]
     if missing:
         raise BinaryError(f"{ENV_ASSETS}={folder} has no {', '.join(missing)}: put them there, or unset {ENV_ASSETS}")
-    return _binaries(folder, crds)
+    return _binaries(folder, crds, wanted)
 
 
 # the cache -----------------------------------------------------------------------------------------------------
@@ -192,8 +200,12 @@ def _build(go: Go, folder: Path, name: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".build-") as fresh:
         built = Path(fresh) / name
-        _run(go, ["build", "-trimpath", "-ldflags", _LDFLAGS, "-o", str(built), PACKAGES[name]], f"build {name}")
+        _run(go, ["build", "-trimpath", "-ldflags", _LDFLAGS, "-o", str(built), _package(name)], f"build {name}")
         built.replace(folder / name)
+
+
+def _package(name: str) -> str:
+    return (PACKAGES | KUBELET)[name]
 
 
 def _run(go: Go, arguments: list[str], what: str) -> str:

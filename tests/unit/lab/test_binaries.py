@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab import binaries
-from lab.binaries import PACKAGES, find
+from lab.binaries import KUBELET, PACKAGES, find
 from lab.errors import BinaryError
 
 if TYPE_CHECKING:
@@ -70,6 +70,18 @@ def test_everything_is_built_once_and_told(cache, go):
     assert told == [(f"building {name}", done, 6) for done, name in enumerate(PACKAGES, start=1)]
     find(cache=cache)
     assert _built(go) == list(PACKAGES.values())
+
+
+def test_the_kubelet_is_built_only_where_it_is_asked_for(cache, go):
+    assert find(cache=cache).kubelet is None
+    told = []
+    assert find(lambda *step: told.append(step), cache, kubelet=True).kubelet == cache / "bin" / "kubelet"
+    assert told == [("building kubelet", 6, 7)]
+    find(cache=cache, kubelet=True)
+    assert _built(go) == [*PACKAGES.values(), *KUBELET.values()]
+    (cache / "bin" / "kubelet").write_text("changed")
+    find(cache=cache, kubelet=True)
+    assert _built(go)[-1] == KUBELET["kubelet"]
 
 
 def test_sums_are_kept_as_sha256sum_writes_them(cache, go):
@@ -158,6 +170,15 @@ def test_what_the_user_names_is_taken(tmp_path, cache, monkeypatch):
     for name in PACKAGES:
         _script(named / name, "        pass")
     assert find(cache=cache).kube_apiserver == named / "kube-apiserver"
+
+
+def test_what_the_user_names_must_have_the_kubelet_for_real_nodes(tmp_path, cache, monkeypatch):
+    monkeypatch.setenv(binaries.ENV_ASSETS, str(tmp_path))
+    for name in PACKAGES:
+        _script(tmp_path / name, "        pass")
+    assert find(cache=cache).kubelet is None
+    with pytest.raises(BinaryError, match=r"has no kubelet: put them there"):
+        find(cache=cache, kubelet=True)
 
 
 def test_what_the_user_names_must_be_complete(tmp_path, cache, monkeypatch):
