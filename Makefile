@@ -10,7 +10,7 @@ PYTEST := $(BIN)/pytest
 DOCKER := $(BIN)/python images/daemon.py --
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint unit lab-test images bench soak mutants chaos clean
+.PHONY: help install demo test lint unit lab-test cluster-test images bench soak mutants chaos clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,7 +29,7 @@ install: $(VENV)/.installed  ## make .venv with everything that is locked in req
 demo: install  ## the main job, seen working: about 40 s once the control plane's binaries are there
 	@$(BIN)/holdfast demo
 
-test: lint unit lab-test  ## everything that is tested: lint, unit, simulation, and the lab against a real API server
+test: lint unit lab-test cluster-test  ## everything that is tested: lint, unit, simulation, the lab against a real API server, real kubelets
 
 lint: install  ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .
@@ -39,7 +39,7 @@ lint: install  ## ruff, mypy --strict, import-linter
 	$(BIN)/lint-imports
 
 unit: install  ## pure code: tables, properties, simulation
-	$(PYTEST) --ignore=tests/lab
+	$(PYTEST) --ignore=tests/lab --ignore=tests/cluster
 
 lab-test: install  ## real kernel, real API server, in a closed world of network namespaces
 	$(LAB) $(PYTEST) tests/lab
@@ -48,6 +48,9 @@ LOAD ?= docker
 BASE ?=
 images: install  ## build the images with Docker; LOAD=docker|kind|ctr|tar says where they go, BASE=IMAGE what they stand on
 	@$(DOCKER) $(BIN)/python images/build.py --load $(LOAD) --base "$(BASE)"
+
+cluster-test: install  ## two real kubelets in a closed world; root only, on cgroup v1, with containerd and more from Debian
+	$(BIN)/holdfast lab run --real -- $(PYTEST) tests/cluster
 
 bench: install  ## the figures of docs/benchmarks.md, measured on this machine
 	@for each in benchmarks/bench_*.py; do $(LAB) $(BIN)/python $$each || exit 1; done

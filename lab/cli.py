@@ -15,9 +15,12 @@ from lab import closed
 from lab.binaries import Binaries, find
 
 if TYPE_CHECKING:
+    from lab.binaries import Progress
     from lab.world.world import World
 
 _PASS_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+REAL = "real"
+NODE_COUNTS = range(1, 10)
 _END = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 _KUBECONFIG = closed.RUN / "kubeconfig"
 _TOOLS = {"ip": "iproute2", "tcpdump": "tcpdump", "ping": "iputils-ping"}
@@ -31,16 +34,24 @@ def lab() -> None:
 
 @lab.command(context_settings=_PASS_ON)
 @click.option("--name", help="Name of the lab, for `holdfast lab exec`.")
+@click.option("--real", is_flag=True, help="See that there is what real nodes need, too.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-def run(name: str | None, command: tuple[str, ...]) -> None:
+def run(name: str | None, command: tuple[str, ...], *, real: bool) -> None:
     """Run COMMAND in a fresh lab, stop all that it leaves behind, and exit with its exit code."""
-    prepare()
+    prepare(real=real)
     closed.enter(list(command), name)
 
 
 @lab.command()
 @_NAME
-@click.option("--nodes", default=2, show_default=True, type=click.IntRange(1, 9), help="Number of nodes.")
+@click.option(
+    "--nodes",
+    default="2",
+    show_default=True,
+    type=click.Choice([*map(str, NODE_COUNTS), REAL]),
+    help="Number of nodes; real: two nodes with a kubelet and containerd each (as root, on cgroup v1; installs what it "
+    "lacks from Debian).",
+)
 @click.option(
     "--controllers", default=1, show_default=True, type=click.IntRange(0, 5), help="Number of controller replicas."
 )
@@ -52,20 +63,32 @@ def run(name: str | None, command: tuple[str, ...]) -> None:
     show_default=True,
     help="Network to add to `default`; repeat for more.",
 )
-def up(name: str, nodes: int, controllers: int, networks: tuple[str, ...]) -> None:
+def up(name: str, nodes: str, controllers: int, networks: tuple[str, ...]) -> None:
     """Start a lab and keep it until Ctrl-C. Work in it from other terminals."""
     if not closed.is_closed():
-        prepare()
+        prepare(real=nodes == REAL)
         closed.enter([sys.executable, "-m", "cli.main", *sys.argv[1:]], name)
-    from lab.world.world import World  # noqa: PLC0415 - of this module's commands only this one needs it
-
-    everything = ("default", *networks)
-    state = closed.RUN / "lab"
-    with World(nodes=nodes, networks=everything, controllers=controllers, binaries=find(), state=state) as world:
+    with _world(nodes, ("default", *networks), controllers) as world:
         click.echo(_welcome(world, name))
         signal.pthread_sigmask(signal.SIG_BLOCK, _END)
         signal.sigwait(_END)
         click.echo("\nstopping the lab")
+
+
+def _world(nodes: str, networks: tuple[str, ...], controllers: int) -> World:
+    # of this module's commands only `up` needs them
+    state = closed.RUN / "lab"
+    if nodes != REAL:
+        from lab.world.world import World  # noqa: PLC0415
+
+        return World(nodes=int(nodes), networks=networks, controllers=controllers, binaries=find(), state=state)
+    from lab.real import images  # noqa: PLC0415
+    from lab.real.world import RealWorld  # noqa: PLC0415
+
+    programs = find(kubelet=True)
+    return RealWorld(
+        networks=networks, controllers=controllers, binaries=programs, images=[images.archive()], state=state
+    )
 
 
 @lab.command("exec", context_settings=_PASS_ON)
@@ -97,8 +120,8 @@ def _inside(name: str, command: list[str]) -> NoReturn:
     closed.join(name, command, {"KUBECONFIG": str(_KUBECONFIG), "PATH": path, "PS1": f"{name}# "})
 
 
-def prepare() -> Binaries:
-    """Find the control plane's programs, or build them under a progress bar.
+def prepare(*, real: bool = False) -> Binaries:
+    """Find the control plane's programs, or build them under a progress bar; and what real nodes need, if asked to.
 
     To be called before a closed world is entered: no module can be downloaded inside it.
     """
@@ -112,14 +135,25 @@ def prepare() -> Binaries:
 
     def show(what: str, done: int, of: int) -> None:
         if not bar.live.is_started:
-            bar.console.print("Building the control plane from source; this takes some minutes, once.")
+            bar.console.print("Preparing the lab, the control plane from source; this takes some minutes, once.")
             bar.start()
         bar.update(task, description=what, completed=done, total=of)
 
     try:
-        return find(show)
+        found = find(show, kubelet=real)
+        if real:
+            _prepare_real(show)
+        return found
     finally:
         bar.stop()
+
+
+def _prepare_real(show: Progress) -> None:
+    from lab.real import debian, images, world  # noqa: PLC0415 - seldom needed
+
+    world.require()
+    debian.ensure(show)
+    images.ensure(show)
 
 
 def _welcome(world: World, name: str) -> str:

@@ -86,6 +86,13 @@ class Links:
         with self._doing(f"add veth {name} to {peer_netns}/{peer_name}"):
             self._route.link("add", ifname=name, kind="veth", peer=peer)
 
+    def macvlan(self, name: str, parent: str, mac: str) -> None:
+        """Make a macvlan that hears its siblings, and bring it up."""
+        with self._doing(f"add macvlan {name} on {parent}"):
+            index = self._index(parent)
+            self._route.link("add", ifname=name, kind="macvlan", macvlan_mode="bridge", link=index, address=mac)
+        self.up(name)
+
     def remove(self, name: str) -> None:
         """Remove a link; nothing happens if there is none."""
         if self._route.link_lookup(ifname=name):

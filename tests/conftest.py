@@ -1,4 +1,4 @@
-"""What holds for every test: those under tests/lab need a closed world, and say so instead of being skipped."""
+"""What holds for every test: those of the lab and of real nodes need a closed world, and fail outside of one."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import pytest
 
 from lab import closed
 
-LAB = Path(__file__).parent / "lab"
+CLOSED = [Path(__file__).parent / each for each in ("lab", "cluster")]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.is_relative_to(LAB):
+        if any(map(item.path.is_relative_to, CLOSED)):
             item.add_marker(pytest.mark.lab)
 
 

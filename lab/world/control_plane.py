@@ -24,6 +24,8 @@ NETNS = "cp"
 ADDRESS = "10.200.0.1"
 PORT = 6443
 SERVER = f"https://{ADDRESS}:{PORT}"
+SERVICE = "10.255.0.1"
+"""The address of the Service `kubernetes`: the first of its range. Nothing but a real node leads there."""
 _ETCD_URL = "http://127.0.0.1:2379"
 _PEER_URL = "http://127.0.0.1:2380"
 _START_S = 30.0
@@ -183,6 +185,7 @@ def _api_server(binaries: Binaries, credentials: Credentials) -> list[str]:
         "--endpoint-reconciler-type=none",
         # there is no kube-proxy: a webhook's Service is reached at its endpoints
         "--enable-aggregator-routing=true",
+        "--kubelet-preferred-address-types=InternalIP",
         "--profiling=false",
     ]
 

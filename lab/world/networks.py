@@ -86,8 +86,12 @@ class Networks:
         self.plug(port, netns, network, "eth0", f"{own}/16")
         return own
 
-    def node(self, number: int) -> str:
+    def node(self, number: int, *, bridged: bool = True) -> str:
         """Make a node's namespace: a bridge per network, each with a cable to the switch.
+
+        Args:
+            number: of the node.
+            bridged: whether there are bridges; else the Pods are to be macvlans of the cables, as the node itself is.
 
         Returns:
             The namespace's name.
@@ -95,12 +99,15 @@ class Networks:
         name = f"node-{number}"
         self._create(name)
         for network in range(len(self.names)):
-            with Links(name) as node:
-                # a fixed address: else the bridge takes the lowest port's, which changes as Pods come and go
-                node.bridge(f"br{network}", mac=f"02:00:00:0{network}:00:{number:02x}")
+            mac = f"02:00:00:0{network}:00:{number:02x}"
             self.plug(port(number, network), name, network, f"up{network}")
             with Links(name) as node:
-                node.attach(f"up{network}", f"br{network}")
+                if bridged:
+                    # a fixed address: else the bridge takes the lowest port's, which changes as Pods come and go
+                    node.bridge(f"br{network}", mac=mac)
+                    node.attach(f"up{network}", f"br{network}")
+                else:
+                    node.macvlan(f"br{network}", f"up{network}", mac=mac)
                 node.address(f"br{network}", f"{address(network, number, 1)}/16")
         return name
 

@@ -47,18 +47,28 @@ class NodeHandle:
         """
         self.name = f"node-{number}"
         self.number = number
-        self.netns = networks.node(number)
         self.run_dir = folder / self.name
         (self.run_dir / "pods").mkdir(parents=True)
         self._networks = networks
-        kubeconfig = credentials.kubeconfig(self.name, credentials.token(node_user(self.name)))
+        self._logs = logs
+        self.netns = self._make_netns()
+        self.program = self._make_program(credentials.kubeconfig(self.name, credentials.token(node_user(self.name))))
+
+    def _make_netns(self) -> str:
+        return self._networks.node(self.number)
+
+    def _make_program(self, kubeconfig: Path) -> Program:
         argv = [sys.executable, "-m", "lab.world.kubelet", "--name", self.name, "--kubeconfig", str(kubeconfig)]
-        argv += ["--run-dir", str(self.run_dir), "--networks", ",".join(networks.names)]
-        self.program = Program(self.name, argv, logs / f"{self.name}.log", self.netns)
+        argv += ["--run-dir", str(self.run_dir), "--networks", ",".join(self._networks.names)]
+        return Program(self.name, argv, self._logs / f"{self.name}.log", self.netns)
 
     def start(self) -> None:
         """Start the process that plays the kubelet."""
         self.program.start()
+
+    def stop(self) -> None:
+        """End it for good; what it leaves ends with the world."""
+        self.program.kill()
 
     # faults ----------------------------------------------------------------------------------------------------
 

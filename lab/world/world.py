@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 _KUBECTL_S = 60.0
 _PODS_MAY_BE_MADE_S = 60.0
-_READY_S = 20.0
 _LOOK_EVERY_S = 1.0
 _ELECTION = f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM_NAMESPACE}/leases/{ELECTION_LEASE}"
 _CLIENT = 100
@@ -49,6 +48,8 @@ class World:
 
     api: ApiClient
     """A client of the cluster's administrator."""
+    ready_s = 20.0
+    """How long what is started may take until it is ready."""
 
     def __init__(
         self,
@@ -115,7 +116,7 @@ class World:
         for controller in self.controllers:
             undo.callback(controller.kill)
         for _ in range(self._node_count):
-            undo.callback(self._add().program.kill)
+            undo.callback(self._add().stop)
         for number, name in enumerate(self.networks.names):
             self.networks.host(f"client-{name}", f"client-{number}", number, _CLIENT)
             self._clients[name] = Client(f"client-{name}", self.state / "clients")
@@ -133,20 +134,23 @@ class World:
         )
 
     def _add(self) -> NodeHandle:
-        number, credentials = len(self.nodes) + 1, self.control_plane.credentials
-        node = NodeHandle(
-            number, networks=self.networks, credentials=credentials, folder=self.state / "nodes", logs=self.logs
-        )
+        node = self._make_node(len(self.nodes) + 1)
         self.nodes[node.name] = node
         node.start()
         return node
+
+    def _make_node(self, number: int) -> NodeHandle:
+        credentials = self.control_plane.credentials
+        return NodeHandle(
+            number, networks=self.networks, credentials=credentials, folder=self.state / "nodes", logs=self.logs
+        )
 
     def _wait_node(self, node: NodeHandle) -> None:
         self._wait((node.program,), f"/api/v1/nodes/{node.name}", is_ready, f"{node.name} to be Ready")
 
     def _wait(self, programs: tuple[Program, ...], path: str, done: Callable[[Any], object], what: str) -> None:
         """Wait for what programs are to bring about; one that has ended will not, and is told at once."""
-        deadline = time.monotonic() + _READY_S
+        deadline = time.monotonic() + self.ready_s
         while True:
             try:
                 self.api.wait(path, done, _LOOK_EVERY_S, what)
@@ -163,7 +167,7 @@ class World:
     def add_node(self) -> NodeHandle:
         """Start one more node, and wait until it is Ready."""
         node = self._add()
-        self._undo.callback(node.program.kill)
+        self._undo.callback(node.stop)
         self._wait_node(node)
         return node
 

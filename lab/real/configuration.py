@@ -1,0 +1,144 @@
+"""What a real node is told: the kubelet's, containerd's and CNI's configuration, and what its process 1 does.
+
+Pure but for `write`. Paths are those inside the node (`lab.real.machine`).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from lab.errors import LabError
+from lab.real.image import PAUSE
+from lab.real.machine import INSIDE
+from lab.real.plugin import ANNOTATIONS
+from lab.world import control_plane
+from lab.world.networks import address
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+BRIDGE: Final = "bridge"
+MACVLAN: Final = "macvlan"
+PLUGIN: Final = "holdfast-lab"
+_FIRST_HOST, _LAST_HOST = 10, 250
+
+Object = dict[str, Any]
+
+
+def write(
+    folder: Path,
+    *,
+    node: str,
+    number: int,
+    networks: Sequence[str],
+    cni: str,
+    token: str,
+    kubelet: Path | None,
+    cgroup: str,
+    images: Sequence[Path],
+    visible: list[str],
+) -> None:
+    """Write everything into a node's folder.
+
+    Raises:
+        LabError: there is no kubelet, or no such kind of network.
+    """
+    if kubelet is None:
+        raise LabError("real nodes need the kubelet: ask for it, `lab.binaries.find(kubelet=True)`")
+    if cni not in (BRIDGE, MACVLAN):
+        raise LabError(f"the Pods' networks of a real node are {BRIDGE} or {MACVLAN}, not {cni!r}")
+    argv = [
+        str(kubelet),
+        f"--config={INSIDE / 'kubelet.json'}",
+        f"--kubeconfig={INSIDE / 'kubeconfig'}",
+        f"--hostname-override={node}",
+        f"--node-ip={address(0, number, 1)}",
+        "--v=1",
+    ]
+    settings = {
+        "cgroup": cgroup,
+        "containerd": "containerd",
+        "kubelet": argv,
+        "service": control_plane.SERVICE,
+        "server": f"{control_plane.ADDRESS}:{control_plane.PORT}",
+        "images": [str(each) for each in images],
+        "visible": [*visible, str(kubelet)],
+    }
+    (folder / "settings.json").write_text(json.dumps(settings, indent=1))
+    (folder / "kubelet.json").write_text(json.dumps(_kubelet(), indent=1))
+    (folder / "containerd.toml").write_text(_CONTAINERD)
+    (folder / "kubeconfig").write_text(json.dumps(_kubeconfig(token), indent=1))
+    (folder / "cni" / "10-lab.conflist").write_text(json.dumps(network_list(number, networks, cni), indent=1))
+
+
+def _kubelet() -> Object:
+    return {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        # nobody but this lab's API server reaches it
+        "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
+        "authorization": {"mode": "AlwaysAllow"},
+        "cgroupDriver": "cgroupfs",
+        "cgroupsPerQOS": False,
+        "enforceNodeAllocatable": [],
+        "failSwapOn": False,
+        "failCgroupV1": False,
+        "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
+        "evictionHard": {"memory.available": "50Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
+        "imageGCHighThresholdPercent": 100,  # an image that was removed could not be had again
+        "makeIPTablesUtilChains": False,
+        "resolvConf": "",
+        "readOnlyPort": 0,
+    }
+
+
+_CONTAINERD = f"""version = 2
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "{PAUSE}"
+  restrict_oom_score_adj = true
+  disable_apparmor = true  # a profile would be the whole machine's
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    snapshotter = "overlayfs"
+    default_runtime_name = "runc"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+      runtime_type = "io.containerd.runc.v2"
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "{INSIDE / "bin"}"
+    conf_dir = "{INSIDE / "cni"}"
+"""
+
+
+def _kubeconfig(token: str) -> Object:
+    cluster = {"server": control_plane.SERVER, "certificate-authority": str(INSIDE / "ca.crt")}
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "lab", "cluster": cluster}],
+        "users": [{"name": "kubelet", "user": {"token": token}}],
+        "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": "kubelet"}}],
+        "current-context": "lab",
+    }
+
+
+def network_list(number: int, networks: Sequence[str], cni: str) -> Object:
+    """CNI's configuration: one plugin, which makes an interface on every network that a Pod asks for."""
+    each = [{"name": name, **_network(number, network, cni)} for network, name in enumerate(networks)]
+    one = {"type": PLUGIN, "capabilities": {ANNOTATIONS: True}, "networks": each}
+    return {"cniVersion": "0.4.0", "name": "lab", "plugins": [one]}
+
+
+def _network(number: int, network: int, cni: str) -> Object:
+    addresses = {
+        "subnet": f"{address(network, 0, 0)}/16",
+        "rangeStart": address(network, number, _FIRST_HOST),
+        "rangeEnd": address(network, number, _LAST_HOST),
+        "gateway": address(network, number, 1),
+    }
+    # only the default network leads somewhere: to the node, and by it to the Service of the API server
+    routes = {"routes": [{"dst": "0.0.0.0/0"}]} if network == 0 else {}
+    ipam = {"type": "host-local", "ranges": [[addresses]], **routes}
+    if cni == MACVLAN:
+        return {"type": MACVLAN, "master": f"up{network}", "mode": "bridge", "ipam": ipam}
+    return {"type": BRIDGE, "bridge": f"br{network}", "isGateway": False, "ipMasq": False, "ipam": ipam}
