@@ -54,10 +54,15 @@ class RealWorld(World):
             cni: how the Pods are on their networks, `bridge` or `macvlan`.
 
         Raises:
-            LabError: this user is not root, or this machine has no cgroup v1.
+            LabError: this user is not root, this machine has no cgroup v1, or an archive is not there.
         """
         super().__init__(binaries=binaries, state=state, nodes=nodes, networks=networks, controllers=controllers)
         require()
+        if missing := [each for each in images if not each.is_file()]:
+            raise LabError(
+                f"the images {missing[0]} are not there: have them made, by `holdfast lab run --real` or "
+                "`lab.real.images.ensure`, before the closed world is entered"
+            )
         self._images = images
         self._cni = cni
         self._name = secrets.token_hex(4)
