@@ -1,0 +1,150 @@
+"""The guide's manifests on two real kubelets: real containers hold the address, and the witness judges."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lab.api_client import is_ready
+from lab.witness.ledger import LEASES, PODS
+from tests.cluster.injected import SEED, guide
+from tests.lab.steps import SOON_S, Steps, ledger_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from lab.real.world import RealWorld
+    from tests.lab.steps import Body
+
+pytestmark = pytest.mark.lab
+
+ADDRESSES = ("34.123.10.1/32", "34.123.10.2/32")
+STATEFULSET, DEPLOYMENT = "my-pod-ips-statefulset.yaml", "my-pod-ips-deployment-multi-nic.yaml"
+ROUTE = "my-pod-ips"
+LONG_S = 2 * SOON_S
+LEASE_S = 10.0
+
+
+@pytest.fixture
+def cluster(world: RealWorld) -> Iterator[RealWorld]:
+    """The namespaces, the Network and the Gateway; afterwards no Pod, no Lease, no address is left of a test."""
+    for name in ("00-namespaces.yaml", "01-network.yaml", "allowed-pod-ips.yaml"):
+        world.apply(SEED / name)
+    spaces = ("proxy-ss-ns", "proxy-deploy-ns")
+    for space in spaces:
+        world.wait_service_account(space)
+    began = in_space(world, spaces[0])
+    yield world
+    for name in (STATEFULSET, DEPLOYMENT, "allowed-pod-ips.yaml"):
+        world.kubectl("delete", "-f", str(SEED / name), "--ignore-not-found", "--wait=false")
+    ledger = began.ledger
+    began.until("all to be gone", lambda: not any(ledger.all(k, s) for k in (LEASES, PODS) for s in spaces), LONG_S)
+    began.nowhere()
+    began.one_holder()
+
+
+def in_space(world: RealWorld, space: str) -> Steps:
+    return Steps(world, ledger_of(world), space, ADDRESSES)
+
+
+def held(steps: Steps, who: str | Callable[[Body], object]):
+    return steps.held_by(who, *ADDRESSES, route=ROUTE, within_s=LONG_S)
+
+
+def test_the_statefulset(cluster):
+    steps = in_space(cluster, "proxy-ss-ns")
+    with cluster.client("blue-network").watch("34.123.10.1") as probe:
+        cluster.apply(guide(STATEFULSET))
+        first = held(steps, "proxy-ss-1")
+        for address in ADDRESSES:
+            steps.announced(first, address, steps.mark)
+        assert steps.status(ROUTE)["pods"] == ["proxy-ss-1"]
+        steps.condition("Ready", "ProgrammingComplete", ROUTE)
+        cluster.witness.wait_frame(lambda f: f.kind == "echo-reply" and f.sender_ip == "34.123.10.1", SOON_S)
+    assert all(gap.ended for gap in probe.stop())
+
+
+def test_the_statefulsets_pod_is_deleted_and_comes_again_under_its_name(cluster):
+    steps = in_space(cluster, "proxy-ss-ns")
+    cluster.apply(guide(STATEFULSET))
+    first = held(steps, "proxy-ss-1")
+    mark = cluster.witness.mark()
+    steps.delete("pods", "proxy-ss-1")
+    second = held(steps, lambda pod: pod["metadata"]["uid"] != first.uid)
+    assert second.name == "proxy-ss-1"
+    for address in ADDRESSES:
+        steps.announced(second, address, mark)
+        assert steps.removals(address, mark)[0].time_s < steps.first_on(second, address, mark)
+
+
+def test_a_rollout_of_the_deployment(cluster):
+    steps = in_space(cluster, "proxy-deploy-ns")
+    cluster.apply(guide(DEPLOYMENT))
+    four_ready(steps)
+    before = held(steps, is_ready)
+    old = {pod["metadata"]["uid"] for pod in steps.pods()}
+    cluster.kubectl("rollout", "restart", "deployment/proxy-deploy", "-n", steps.space)
+    after = held(steps, lambda pod: pod["metadata"]["uid"] not in old)
+    assert after.uid != before.uid
+    steps.until("the old Pods to be gone", lambda: not old & {p["metadata"]["uid"] for p in steps.pods()}, LONG_S)
+    held(steps, is_ready)
+
+
+def test_a_node_loses_its_power_and_gets_it_again(cluster):
+    steps = in_space(cluster, "proxy-deploy-ns")
+    cluster.apply(guide(DEPLOYMENT))
+    four_ready(steps)
+    assert {pod["spec"]["nodeName"] for pod in steps.pods()} == {"node-1", "node-2"}
+    holder = held(steps, is_ready)
+    other = next(name for name in cluster.nodes if name != holder.node)
+    mark = cluster.witness.mark()
+    cluster.node(holder.node).power_off()
+    successor = held(steps, lambda pod: pod["spec"]["nodeName"] == other)
+    for address in ADDRESSES:
+        assert steps.first_on(successor, address, mark) - mark < LEASE_S + SOON_S
+    cluster.node(holder.node).power_on()
+    steps.until(
+        "its Pods to have been started again and to be Ready", lambda: restarted(steps.pod_named(holder.name)), LONG_S
+    )
+    four_ready(steps)
+    held(steps, is_ready)
+
+
+def test_the_sidecar_is_killed(cluster):
+    steps = in_space(cluster, "proxy-ss-ns")
+    cluster.apply(guide(STATEFULSET))
+    first = held(steps, "proxy-ss-1")
+    killed, mark = first.sidecar_pid, cluster.witness.mark()
+    os.kill(killed, signal.SIGKILL)
+    steps.until("the sidecar to be started again", lambda: restarted(steps.pod_named("proxy-ss-1")), LONG_S)
+    for address in ADDRESSES:
+        steps.announced_again(first, address, mark)
+    again = held(steps, "proxy-ss-1")
+    assert again.uid == first.uid
+    assert again.sidecar_pid != killed
+
+
+def test_the_holders_node_is_drained(cluster):
+    steps = in_space(cluster, "proxy-deploy-ns")
+    cluster.apply(guide(DEPLOYMENT))
+    four_ready(steps)
+    holder = held(steps, is_ready)
+    other = next(name for name in cluster.nodes if name != holder.node)
+    try:
+        cluster.kubectl("drain", holder.node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=50s")
+        held(steps, lambda pod: pod["spec"]["nodeName"] == other)
+    finally:
+        cluster.kubectl("uncordon", holder.node)
+    four_ready(steps)
+
+
+def four_ready(steps: Steps) -> None:
+    steps.until("four Ready Pods", lambda: len(steps.pods()) == 4 and all(map(is_ready, steps.pods())), LONG_S)
+
+
+def restarted(pod: Body) -> bool:
+    said = pod.get("status", {}).get("initContainerStatuses", [])
+    return is_ready(pod) and any(each["name"] == "holdfast" and each["restartCount"] > 0 for each in said)
