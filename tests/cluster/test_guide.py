@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from controller.injection.sidecar import Source
 from lab.api_client import is_ready
 from lab.witness.ledger import LEASES, PODS
 from tests.cluster.injected import SEED, guide
@@ -54,10 +55,11 @@ def held(steps: Steps, who: str | Callable[[Body], object]):
     return steps.held_by(who, *ADDRESSES, route=ROUTE, within_s=LONG_S)
 
 
-def test_the_statefulset(cluster):
+@pytest.mark.parametrize("source", Source)
+def test_the_statefulset(cluster, source):
     steps = in_space(cluster, "proxy-ss-ns")
     with cluster.client("blue-network").watch("34.123.10.1") as probe:
-        cluster.apply(guide(STATEFULSET))
+        cluster.apply(guide(STATEFULSET, source))
         first = held(steps, "proxy-ss-1")
         for address in ADDRESSES:
             steps.announced(first, address, steps.mark)
