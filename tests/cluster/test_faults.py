@@ -1,0 +1,118 @@
+"""Faults of Pods and of the control plane, with two Pods on two real nodes; the witness judges each."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lab.api_client import is_ready
+from lab.real.images import APP
+from tests.cluster.injected import inject
+from tests.lab.steps import NICS, SOON_S, steps_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lab.real.world import RealWorld
+    from tests.lab.steps import Steps
+
+pytestmark = pytest.mark.lab
+
+LONG_S = 2 * SOON_S
+
+
+@pytest.fixture
+def steps(world: RealWorld, request: pytest.FixtureRequest) -> Iterator[Steps]:
+    """A namespace with a Gateway and a route; afterwards no instant had two holders, and nothing is left."""
+    space = request.node.name.replace("_", "-")[5:45].strip("-")
+    world.create_namespace(space)
+    with steps_in(world, space) as steps:
+        steps.gateway()
+        steps.route()
+        yield steps
+    world.api.delete(f"/api/v1/namespaces/{space}")
+
+
+@pytest.fixture
+def two(steps: Steps) -> Steps:
+    """A Pod on each node, both Ready; the newer one, `b` on node-2, holds the address."""
+    create(steps, "a", "node-1")
+    create(steps, "b", "node-2")
+    ready(steps, "a", "b")
+    held(steps, "b")
+    return steps
+
+
+def create(steps: Steps, name: str, node: str, **spec: Any) -> None:
+    steps.tick()
+    probe = {"httpGet": {"path": "/healthz", "port": 8080}, "periodSeconds": 1, "failureThreshold": 1}
+    app = {"name": "app", "image": APP, "readinessProbe": probe}
+    whole = inject({"nodeName": node, "terminationGracePeriodSeconds": 5, "containers": [app], **spec})
+    meta = {"name": name, "labels": {"app": "web"}, "annotations": {"networking.gke.io/interfaces": NICS}}
+    steps.api.create(steps.at("pods"), {"metadata": meta, "spec": whole})
+
+
+def ready(steps: Steps, *names: str) -> None:
+    steps.until(f"{names} to be Ready", lambda: all(is_ready(steps.pod_named(name)) for name in names), LONG_S)
+
+
+def held(steps: Steps, who: str):
+    return steps.held_by(who, within_s=LONG_S)
+
+
+def test_readiness_is_lost_and_comes_again(two):
+    holder = held(two, "b")
+    holder.fail_app()
+    held(two, "a")
+    holder.heal_app()
+    held(two, "b")
+
+
+def test_the_sidecar_is_stopped_and_goes_on(two):
+    holder = held(two, "b")
+    mark = two.world.witness.mark()
+    holder.pause_sidecar()
+    successor = held(two, "a")
+    two.announced(successor, two.addresses[0], mark)
+    holder.resume_sidecar()
+    held(two, "b")
+
+
+def test_all_controllers_are_killed(two):
+    for controller in two.world.controllers:
+        controller.kill()
+    two.delete("pods", "b")
+    two.until("b to be gone", lambda: not two.pod_named("b"), LONG_S)
+    two.nowhere(two.addresses[0])
+    for controller in two.world.controllers:
+        controller.start()
+    held(two, "a")
+
+
+def test_the_api_server_is_away_for_longer_than_a_lease(two):
+    """The kernel silences the holder when its time is up; nobody else may have the address until the server is back."""
+    plane = two.world.control_plane
+    plane.api_server.kill()
+    silent(two)
+    plane.api_server.start()
+    plane.wait_ready().close()
+    plane.renew_clients()
+    held(two, "b")
+
+
+def silent(steps: Steps) -> None:
+    """Wait until no kernel answers for the address any more: a deadline that passes is no event, and so this looks."""
+    deadline, pause = time.monotonic() + LONG_S, threading.Event()
+    while steps.places(steps.addresses[0]):
+        assert time.monotonic() < deadline, "an address outlives its Lease"
+        pause.wait(0.05)
+
+
+def test_a_pod_without_the_token_of_its_account(steps):
+    create(steps, "only", "node-1", automountServiceAccountToken=False)
+    ready(steps, "only")
+    holder = held(steps, "only")
+    steps.announced(holder, steps.addresses[0], steps.mark)
