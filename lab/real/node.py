@@ -128,7 +128,7 @@ class RealNode(NodeHandle):
             raise LabError(f"{self.name} is starting or stopping; its log: {self.program.log}")
         return int(children[0])
 
-    def run(self, *command: str) -> list[str]:
+    def within(self, *command: str) -> list[str]:
         """Give the arguments that run a command inside, such as `ctr`."""
         return ["nsenter", "--target", str(self.inside()), "--mount", "--net", "--pid", "--", *command]
 

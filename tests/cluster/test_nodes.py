@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import signal
 import subprocess
 import sys
 import time
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.lab
 
 LONG_S = 2 * SOON_S
+HOLDFAST = [sys.executable, "-m", "cli.main"]
 _ASKS = """
 import socket, ssl, pathlib, os
 where = (os.environ["KUBERNETES_SERVICE_HOST"], int(os.environ["KUBERNETES_SERVICE_PORT"]))
@@ -115,37 +115,38 @@ def test_a_pod_that_ends_takes_its_network_namespace_along(world, space, pods):
 
 def test_a_kubelet_leaves_the_machines_settings_alone(world, settings_before):
     """It sets some that are the whole machine's; these nodes have their own."""
-    inside = world.node("node-1").run("cat", "/proc/sys/kernel/panic", "/proc/sys/vm/overcommit_memory")
+    inside = world.node("node-1").within("cat", "/proc/sys/kernel/panic", "/proc/sys/vm/overcommit_memory")
     assert subprocess.run(inside, capture_output=True, text=True, check=True).stdout == "101"
     assert {path: path.read_text() for path in settings_before} == settings_before
 
 
-def test_a_killed_lab_leaves_nothing_that_the_next_one_does_not_remove():
-    """A second lab in a closed world of its own; it is killed while its node runs."""
-    program = (
-        "import signal, pathlib\n"
-        "from lab.binaries import find\nfrom lab.real import images\nfrom lab.real.world import RealWorld\n"
-        "archives = [images.archive()]\n"
-        "with RealWorld(nodes=1, controllers=0, binaries=find(kubelet=True), images=archives, "
-        "state=pathlib.Path('/run/second')) as world:\n"
-        "    print(world._name, flush=True)\n    signal.pause()\n"
-    )
+def test_a_lab_by_hand_and_that_a_killed_one_leaves_nothing_that_the_next_one_does_not_remove(world):
+    """A second lab in a closed world of its own; it is killed while its nodes run."""
+    assert world
+    before = _node_cgroups()
     outer = {key: value for key, value in os.environ.items() if key != closed.ENV_CLOSED}
-    argv = [sys.executable, "-m", "cli.main", "lab", "run", "--", sys.executable, "-c", program]
-    with subprocess.Popen(argv, env=outer, stdout=subprocess.PIPE, text=True) as lab:
+    up = [*HOLDFAST, "lab", "up", "--nodes", "real", "--name", "second"]
+    with subprocess.Popen(up, env=outer, stdout=subprocess.PIPE, text=True) as lab:
         try:
             assert select.select([lab.stdout], [], [], LONG_S)[0], "the second lab did not start"
-            name = lab.stdout.readline().strip()
-            left = [each / f"holdfast-node-{name}-node-1" for each in cgroups.hierarchies()]
-            assert all(each.exists() for each in left)
+            assert "The lab is up" in lab.stdout.readline()
+            asked = [*HOLDFAST, "lab", "exec", "--name", "second", "--", "kubectl", "get", "nodes", "-o", "wide"]
+            said = subprocess.run(asked, env=outer, capture_output=True, text=True, check=True).stdout
+            assert said.count("containerd://") == 2
+            left = _node_cgroups() - before
+            assert {each.name[-6:] for each in left} == {"node-1", "node-2"}
         finally:
-            lab.send_signal(signal.SIGKILL)
+            lab.kill()
     _until_empty(left)
     cgroups.sweep()
-    assert not [each for each in left if each.exists()]
+    assert _node_cgroups() == before
 
 
-def _until_empty(folders: list[Path]) -> None:
+def _node_cgroups() -> set[Path]:
+    return {each for hierarchy in cgroups.hierarchies() for each in hierarchy.glob("holdfast-node-*")}
+
+
+def _until_empty(folders: set[Path]) -> None:
     """Wait until the kernel has ended all processes in them; it tells nobody, and so is asked."""
     deadline = time.monotonic() + SOON_S
     while any(_processes(each) for each in folders):
