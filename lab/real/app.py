@@ -9,8 +9,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+# before all else: process 1 of a container is deaf to a SIGTERM that comes sooner, and then has 30 s to live
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+
+from http import HTTPStatus  # noqa: E402
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer  # noqa: E402
 
 PORT = 8080
 _failing = False
@@ -39,7 +43,6 @@ def main() -> None:
     """Answer until SIGTERM."""
     signal.signal(signal.SIGUSR1, lambda *_: _set(failing=True))
     signal.signal(signal.SIGUSR2, lambda *_: _set(failing=False))
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     ThreadingHTTPServer(("", PORT), _Answer).serve_forever()
 
 

@@ -86,7 +86,7 @@ def _images(fresh: Path, base: Path, wheels: Path) -> list[image.Image]:
     python = ("python3", "-B")
     return [
         image.pause(fresh / "pause.layer.tar"),
-        image.Image(APP, (base, app), (*python, "/app.py")),
+        image.Image(APP, (base, app), (*python, "-I", "-S", "/app.py")),
         image.Image(SIDECAR, (base, sidecar), (*python, "-m", "sidecar.cli"), (f"PYTHONPATH=/{_SITE}",)),
     ]
 
