@@ -51,6 +51,7 @@ images: install  ## build the images with Docker; LOAD=docker|kind|ctr|tar says 
 
 cluster-test: install  ## two real kubelets in a closed world; root only, on cgroup v1, with containerd and more from Debian
 	$(BIN)/holdfast lab run --real -- $(PYTEST) tests/cluster
+	$(BIN)/holdfast lab run --real -- $(PYTEST) tests/cluster/test_guide.py --cni macvlan
 
 bench: install  ## the figures of docs/benchmarks.md, measured on this machine
 	@for each in benchmarks/bench_*.py; do $(LAB) $(BIN)/python $$each || exit 1; done
