@@ -143,7 +143,7 @@ def _run(kubeconfig: Path | None, identity: str, wanted: _Wanted | None) -> int:
 
 
 def _webhook(wanted: _Wanted, kube: Kube, journal: Journal, elector: Elector, loop: Loop) -> Service:
-    from controller.injection.service import Service  # noqa: PLC0415 - 20 MB that only the webhook needs
+    from controller.injection.service import Service  # noqa: PLC0415 - 16 MB that only the webhook needs
 
     return Service(
         kube,
