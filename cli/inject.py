@@ -1,4 +1,4 @@
-"""`holdfast inject`: manifests in, the same with the sidecar in every Pod and Pod template out.
+"""`holdfast inject`: manifests in, the same with the sidecar in every Pod and Pod template out; or the policies.
 
 Exit codes: 0 written; 1 an object cannot have the sidecar, or its file not be edited: nothing is written; 2 wrong
 usage, or a file cannot be read.
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from cli.manifest import ManifestError, with_agents, workloads
+from cli.manifest import ManifestError, documents, with_agents, workloads
 from controller.injection.pod import NEVER_IN, Outcome, inject
+from controller.injection.policy import policies
 from controller.injection.release import SIDECAR_IMAGE
 from controller.injection.sidecar import Settings, Source
 
@@ -38,8 +39,13 @@ class _Refused(Exception):  # noqa: N818 - holds the sentences
     "files",
     type=click.Path(exists=True, dir_okay=False, allow_dash=True),
     multiple=True,
-    required=True,
     help="A file of manifests, YAML or JSON; - for standard input. May be given more than once.",
+)
+@click.option(
+    "--policy",
+    is_flag=True,
+    help="Write admission policies that do the same in the cluster, without a webhook: for Kubernetes 1.34 with the "
+    "feature gate MutatingAdmissionPolicy and the API admissionregistration.k8s.io/v1beta1 on.",
 )
 @click.option("--image", default=SIDECAR_IMAGE, show_default=True, help="The sidecar's image.")
 @click.option(
@@ -54,7 +60,7 @@ class _Refused(Exception):  # noqa: N818 - holds the sentences
     type=click.Choice(["Always", "IfNotPresent", "Never"]),
     help="imagePullPolicy of the sidecar; default: Kubernetes' own.",
 )
-def inject_command(files: tuple[str, ...], image: str, source: str, pull_policy: str | None) -> None:
+def inject_command(files: tuple[str, ...], *, policy: bool, image: str, source: str, pull_policy: str | None) -> None:
     """Add the sidecar to every Pod and Pod template in manifests, and write them to standard output.
 
     Nothing else in them changes, comments and order included. Left alone are templates with the label
@@ -62,6 +68,11 @@ def inject_command(files: tuple[str, ...], image: str, source: str, pull_policy:
     and objects of other kinds. What was done is told on standard error.
     """
     settings = Settings(image, Source(source), pull_policy or "")
+    if policy == bool(files):
+        raise click.UsageError("give either -f FILE, once or more, or --policy")
+    if policy:
+        click.echo(documents(policies(settings)), nl=False)
+        return
     try:
         parts = [_injected(_text(file), _STDIN if file == "-" else file, settings) for file in files]
     except (_Refused, ManifestError) as error:

@@ -49,6 +49,16 @@ _Loader.yaml_implicit_resolvers = {
 }
 
 
+class _Dumper(yaml.SafeDumper):
+    """Texts of several lines as such."""
+
+
+_Dumper.add_representer(
+    str,
+    lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Workload:
     """A Pod or a Pod template in a file.
@@ -113,6 +123,11 @@ def _read(text: str, file: str) -> tuple[list[Any], list[Workload]]:
         raise ManifestError(f"{file} is not valid YAML: {error}") from error
     objects = [each for node, value in zip(nodes, values, strict=True) for each in _objects(node, value)]
     return values, [workload for each in objects for workload in _workload(*each)]
+
+
+def documents(bodies: list[Object]) -> str:
+    """Write objects as YAML documents."""
+    return yaml.dump_all(bodies, Dumper=_Dumper, sort_keys=False, width=120, explicit_start=True)
 
 
 def _objects(node: Any, value: Any, kind: str = "") -> Iterator[tuple[Any, Object, str]]:

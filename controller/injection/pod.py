@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
 NEVER_IN: Final = (SYSTEM_NAMESPACE, "kube-system")
 ENABLED: Final = "enabled"
+STANDARD: Final = "pod-security.kubernetes.io/enforce"
+TOO_STRICT: Final = ("baseline", "restricted")
 _NAMESPACE_NAME: Final = "kubernetes.io/metadata.name"
-_MIRROR: Final = "kubernetes.io/config.mirror"
+MIRROR: Final = "kubernetes.io/config.mirror"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,8 @@ def admit(
     """Give a new Pod its agent if it is to have one.
 
     A Pod that asks for an agent and cannot have one is refused; one that only a route selects may run without, and the
-    outcome carries a warning.
+    outcome carries a warning. So it is where the namespace's Pod security standard would refuse the Pod with its agent;
+    a Pod that asks is told so by the API server itself.
 
     Args:
         pod: as the API server sends it.
@@ -78,9 +81,10 @@ def admit(
     if wish is Wish.NOBODY:
         return _alone(pod, f"{name} gets no sidecar: {why}")
     outcome = inject(pod, settings, name=name)
-    if outcome.refused and wish is Wish.ROUTE:
-        return Outcome(pod, changed=False, refused=None, reason=outcome.refused, warning=outcome.refused)
-    return outcome
+    if wish is Wish.POD:
+        return outcome
+    barred = _barred(name, namespace_labels) if outcome.changed else outcome.refused
+    return Outcome(pod, changed=False, refused=None, reason=barred, warning=barred) if barred else outcome
 
 
 def wanted(pod: Object, namespace_labels: Mapping[str, str], selectors: Iterable[Selector]) -> tuple[Wish, str]:
@@ -105,9 +109,19 @@ def _never(pod: Object, namespace_labels: Mapping[str, str]) -> str | None:
     namespace = (pod.get("metadata") or {}).get("namespace") or namespace_labels.get(_NAMESPACE_NAME, "")
     if namespace in NEVER_IN:
         return f"no Pod of namespace {namespace} does"
-    if _MIRROR in notes(pod):
+    if MIRROR in notes(pod):
         return "it stands for a static Pod, which only its node can change"
     return f"its label {INJECT} is false" if labels(pod).get(INJECT) == "false" else None
+
+
+def _barred(name: str, namespace_labels: Mapping[str, str]) -> str | None:
+    standard = namespace_labels.get(STANDARD, "")
+    if standard not in TOO_STRICT:
+        return None
+    return (
+        f"{name} gets no sidecar: its namespace enforces the Pod security standard {standard!r}, which forbids "
+        f"NET_ADMIN and NET_RAW: set the namespace's label {STANDARD} to privileged"
+    )
 
 
 def inject(pod: Object, settings: Settings, *, name: str = "", at: str = "") -> Outcome:

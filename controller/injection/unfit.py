@@ -10,7 +10,7 @@ from controller.injection.sidecar import CONTAINER_NAME, VOLUME_NAME, Object, So
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_OS_LABEL: Final = "kubernetes.io/os"
+OS_LABEL: Final = "kubernetes.io/os"
 _LISTS: Final = ("containers", "initContainers", "ephemeralContainers", "volumes")
 
 
@@ -62,9 +62,9 @@ def _system_problem(spec: Object) -> str | None:
     system = (spec.get("os") or {}).get("name", "linux")
     if system != "linux":
         return f"spec.os.name is {system!r}, {needs}: set it to linux"
-    wanted = (spec.get("nodeSelector") or {}).get(_OS_LABEL, "linux")
+    wanted = (spec.get("nodeSelector") or {}).get(OS_LABEL, "linux")
     if wanted != "linux":
-        return f'spec.nodeSelector["{_OS_LABEL}"] is {wanted!r}, {needs}: set it to linux'
+        return f'spec.nodeSelector["{OS_LABEL}"] is {wanted!r}, {needs}: set it to linux'
     if (spec.get("securityContext") or {}).get("windowsOptions"):
         return f"spec.securityContext.windowsOptions is set, {needs}: remove it"
     return None

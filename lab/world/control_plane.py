@@ -182,6 +182,9 @@ def _api_server(binaries: Binaries, credentials: Credentials) -> list[str]:
         "--authorization-mode=Node,RBAC",
         "--anonymous-auth=false",
         "--enable-admission-plugins=NodeRestriction",
+        # injection without a webhook: beta in 1.34, and off unless it is asked for
+        "--feature-gates=MutatingAdmissionPolicy=true",
+        "--runtime-config=admissionregistration.k8s.io/v1beta1=true",
         "--endpoint-reconciler-type=none",
         # there is no kube-proxy: a webhook's Service is reached at its endpoints
         "--enable-aggregator-routing=true",

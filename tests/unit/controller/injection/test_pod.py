@@ -162,6 +162,27 @@ def test_an_agent_of_the_users_own_is_left_alone(given_pod: Object) -> None:
     assert outcome.reason.endswith("already: nothing is added")
 
 
+# Pod security standards ---------------------------------------------------------------------------------------------
+
+STANDARD = "pod-security.kubernetes.io/enforce"
+
+
+@pytest.mark.parametrize("standard", ["baseline", "restricted"])
+def test_a_selected_pod_that_its_namespace_would_refuse_with_the_sidecar_runs_without(standard: str) -> None:
+    namespace_labels = ENABLED | {STANDARD: standard}
+    selected = admit(pod(labels=IS_WEB), namespace_labels, (WEB,), SETTINGS)
+    assert (selected.changed, selected.refused) == (False, None)
+    assert selected.warning is not None
+    assert (
+        f"Pod shop/web-0 gets no sidecar: its namespace enforces the Pod security standard '{standard}'"
+        in selected.warning
+    )
+    own = pod(labels=IS_WEB, initContainers=[{"name": "holdfast"}])
+    assert admit(own, namespace_labels, (WEB,), SETTINGS).warning is None
+    assert admit(pod(labels=ASKS), namespace_labels, (), SETTINGS).changed
+    assert admit(pod(labels=IS_WEB), ENABLED | {STANDARD: "privileged"}, (WEB,), SETTINGS).changed
+
+
 # What cannot work ---------------------------------------------------------------------------------------------------
 
 REFUSED = {
