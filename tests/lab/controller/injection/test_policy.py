@@ -14,7 +14,7 @@ import pytest
 from cli.manifest import documents
 from contract.names import CONTAINER, INJECT, INJECTION, SOURCE
 from controller.choice.objects import Requirement, Selector
-from controller.injection.pod import admit, inject
+from controller.injection.pod import STANDARD, admit, inject
 from controller.injection.policy import policies
 from controller.injection.sidecar import Settings
 from lab.errors import ApiError
@@ -243,6 +243,23 @@ def test_the_node_s_network_and_a_wrong_annotation_are_left_alone(routed: World)
     ):
         assert names(tried(routed, PROBE, body)) == []
         assert admit(body, {INJECTION: "enabled"}, SELECTORS, SETTINGS).warning
+
+
+def test_where_the_pod_would_be_refused_with_it_a_selected_pod_runs_without(routed: World) -> None:
+    space, labels = f"/api/v1/namespaces/{PROBE}", {"component": "web"}
+    asks, selected = pod(labels=ASKS), pod(labels=labels)
+    routed.api.patch(space, {"metadata": {"labels": {STANDARD: "baseline"}}})
+    try:
+        until("the standard", lambda: "PodSecurity" in refusal(routed, PROBE, asks))
+        said = refusal(routed, PROBE, asks)
+        assert 'container "holdfast" must not include "NET_ADMIN", "NET_RAW"' in said
+        # the policy learns of the label by itself, a moment sooner or later
+        until("the standard for the policy", lambda: not refusal(routed, PROBE, selected))
+        assert names(tried(routed, PROBE, selected)) == []
+        assert admit(selected, {INJECTION: "enabled", STANDARD: "baseline"}, SELECTORS, SETTINGS).warning
+    finally:
+        routed.api.patch(space, {"metadata": {"labels": {STANDARD: None}}})
+    until("no standard", lambda: not refusal(routed, PROBE, asks) and injects(routed, labels))
 
 
 def test_without_the_namespaces_label_a_route_alone_gives_nothing(routed: World) -> None:
