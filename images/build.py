@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -47,6 +48,11 @@ def version() -> str:
     return str(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"])
 
 
+def epoch() -> str:
+    """Give the time that files get: SOURCE_DATE_EPOCH, or the commit's."""
+    return os.environ.get("SOURCE_DATE_EPOCH") or _git("log", "-1", "--format=%ct") or "0"
+
+
 def base(wanted: str = "") -> str:
     """Name the base that is at hand: the wanted one, the official one, or one made here."""
     if wanted:
@@ -72,21 +78,28 @@ def _debian(official: str) -> str:
 
 def build(base: str, *, tag: str, no_cache: bool = False) -> list[str]:
     """Build each image on a base, and give their names."""
-    _download()
+    download(ROOT / "build" / "wheels", platform.machine())
     arguments = {
         "BASE": base,
         "PIP_NO_INDEX": "1",
-        "SOURCE_DATE_EPOCH": os.environ.get("SOURCE_DATE_EPOCH") or _git("log", "-1", "--format=%ct") or "0",
+        "SOURCE_DATE_EPOCH": epoch(),
         "VERSION": version(),
         "REVISION": _git("rev-parse", "HEAD") or "unknown",
     }
-    flags = [f"--build-arg={name}={value}" for name, value in arguments.items()]
+    print(f"images: builds {', '.join(FILES)} on {base}", flush=True)
+    with ThreadPoolExecutor(max_workers=len(FILES)) as builds:
+        return list(builds.map(lambda name: _build(f"{name}:{tag}", FILES[name], arguments, no_cache=no_cache), FILES))
+
+
+def _build(name: str, file: str, arguments: dict[str, str], *, no_cache: bool) -> str:
+    declared = set(re.findall(r"^ARG (\w+)", (ROOT / file).read_text(), re.MULTILINE))
+    flags = [f"--build-arg={key}={value}" for key, value in arguments.items() if key in declared]
     flags += ["--no-cache"] if no_cache else []
-    for name, file in FILES.items():
-        unused = "PIP_NO_INDEX" if name == "holdfast-examples" else None
-        mine = [flag for flag in flags if unused is None or unused not in flag]
-        _run("docker", "build", "--network=none", "--file", file, "--tag", f"{name}:{tag}", *mine, ".")
-    return [f"{name}:{tag}" for name in FILES]
+    command = ["docker", "build", "--network=none", "--file", file, "--tag", name, *flags, "."]
+    done = subprocess.run(command, check=False, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode:
+        sys.exit(f"{done.stdout}\nimages: {' '.join(command)}: failed with code {done.returncode}, see above")
+    return name
 
 
 def load(names: list[str], where: str) -> None:
@@ -105,19 +118,17 @@ def load(names: list[str], where: str) -> None:
     print("\n".join(f"images: {name}" for name in names))
 
 
-def _download() -> None:
-    wheels = ROOT / "build" / "wheels"
+def download(wheels: Path, machine: str) -> None:
+    """Download the wheels of every lock for a kind of machine, each checked by its hash."""
     wheels.mkdir(parents=True, exist_ok=True)
-    machine = platform.machine()
-    platforms = [f"--platform=manylinux_2_{minor}_{machine}" for minor in GLIBC] + [
-        f"--platform=manylinux2014_{machine}"
-    ]
+    tags = [f"manylinux_2_{minor}" for minor in GLIBC] + ["manylinux2014"]
+    fixed = [
+        sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--require-hashes",
+        "--no-deps", "--only-binary=:all:", "--python-version=3.11", "--implementation=cp", f"--dest={wheels}",
+        *(f"--platform={tag}_{machine}" for tag in tags),
+    ]  # fmt: skip
     for lock in LOCKS:
-        _run(
-            sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--require-hashes",
-            "--no-deps", "--only-binary=:all:", "--python-version=3.11", "--implementation=cp", *platforms,
-            f"--dest={wheels}", f"--requirement={ROOT / 'requirements' / lock}.txt",
-        )  # fmt: skip
+        _run(*fixed, f"--requirement={ROOT / 'requirements' / lock}.txt")
 
 
 def _has(image: str) -> bool:
