@@ -77,6 +77,8 @@ def main() -> None:
         _keep_scripts(_inside(given.application / "bin"), given.scripts)
     for tree in trees:
         _compile(tree)
+    # a builder's cache goes by content and not by time: another time is another content
+    (ROOT / "etc/source-date-epoch").write_text(f"{given.epoch}\n")
     for path in _all(ROOT):
         os.utime(path, (given.epoch, given.epoch), follow_symlinks=False)
 
