@@ -1,6 +1,6 @@
 # The two commands of the README are `make demo` and `make test`; `make help` lists the rest.
-# Everything is installed by these rules into .venv and the user's cache; nothing is written elsewhere. But for `images`
-# as root on Debian, where no Docker daemon answers: docker.io and debootstrap are installed when they are missing.
+# Everything is installed by these rules into .venv and the user's cache; nothing is written elsewhere. But for `images` and
+# `images-test` as root on Debian, where no Docker daemon answers: docker.io and debootstrap are installed when they are missing.
 PYTHON ?= python3
 MINUTES ?= 6
 VENV := .venv
@@ -10,7 +10,7 @@ PYTEST := $(BIN)/pytest
 DOCKER := $(BIN)/python images/daemon.py --
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint unit lab-test cluster-test images bench soak mutants chaos clean
+.PHONY: help install demo test lint unit lab-test cluster-test images images-test bench soak mutants chaos clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,7 +29,7 @@ install: $(VENV)/.installed  ## make .venv with everything that is locked in req
 demo: install  ## the main job, seen working: about 40 s once the control plane's binaries are there
 	@$(BIN)/holdfast demo
 
-test: lint unit lab-test cluster-test  ## everything that is tested: lint, unit, simulation, the lab against a real API server, real kubelets
+test: lint unit images-test lab-test cluster-test  ## everything that is tested: lint, unit, simulation, images, the lab, real kubelets
 
 lint: install  ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .
@@ -39,7 +39,7 @@ lint: install  ## ruff, mypy --strict, import-linter
 	$(BIN)/lint-imports
 
 unit: install  ## pure code: tables, properties, simulation
-	$(PYTEST) --ignore=tests/lab --ignore=tests/cluster
+	$(PYTEST) --ignore=tests/lab --ignore=tests/cluster --ignore=tests/images
 
 lab-test: install  ## real kernel, real API server, in a closed world of network namespaces
 	$(LAB) $(PYTEST) tests/lab
@@ -48,6 +48,9 @@ LOAD ?= docker
 BASE ?=
 images: install  ## build the images with Docker; LOAD=docker|kind|ctr|tar says where they go, BASE=IMAGE what they stand on
 	@$(DOCKER) $(BIN)/python images/build.py --load $(LOAD) --base "$(BASE)"
+
+images-test: install  ## build the images twice, compare them, and run them as a Pod does
+	$(DOCKER) $(PYTEST) tests/images
 
 cluster-test: install  ## two real kubelets in a closed world; root only, on cgroup v1, with containerd and more from Debian
 	$(BIN)/holdfast lab run --real -- $(PYTEST) tests/cluster
