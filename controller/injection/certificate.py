@@ -58,8 +58,7 @@ def mended(found: Mapping[str, bytes], names: Sequence[str], now: dt.datetime) -
     """
     why = _authority_problem(found, now)
     if why:
-        data = _authority(now)
-        return {**data, **_serving(data, names, now)}, why
+        return self_signed(names, now), why
     data = {key: found[key] for key in (CA_CERT, CA_KEY)}
     newest, *_ = trusted = x509.load_pem_x509_certificates(found[CA_CERT])
     if now >= renewal(newest):
@@ -117,7 +116,7 @@ def unusable(data: Mapping[str, bytes]) -> str:
 
 
 def self_signed(names: Sequence[str], now: dt.datetime) -> Data:
-    """Make what a server shows while it has no certificate that anybody would trust."""
+    """Make an authority and what it signs: to be trusted, or to be shown while there is none that anybody trusts."""
     data = _authority(now)
     return {**data, **_serving(data, names, now)}
 

@@ -11,10 +11,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from controller.injection.release import SIDECAR_IMAGE
 from lab.binaries import user_cache
 from lab.errors import BinaryError
 from lab.real import image
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 APP: Final = "us-docker.pkg.dev/google-samples/containers/gke/hello-app:1.0"
 """The name that the guide's manifests give."""
-SIDECAR: Final = f"holdfast-sidecar:{version('holdfast')}"
 _ARCHIVE: Final = "images.tar"
 _CHECKOUT: Final = Path(__file__).resolve().parents[2]
 _SUITE: Final = "bookworm"
@@ -87,7 +86,7 @@ def _images(fresh: Path, base: Path, wheels: Path) -> list[image.Image]:
     return [
         image.pause(fresh / "pause.layer.tar"),
         image.Image(APP, (base, app), (*python, "-I", "-S", "/app.py")),
-        image.Image(SIDECAR, (base, sidecar), (*python, "-m", "sidecar.cli"), (f"PYTHONPATH=/{_SITE}",)),
+        image.Image(SIDECAR_IMAGE, (base, sidecar), (*python, "-m", "sidecar.cli"), (f"PYTHONPATH=/{_SITE}",)),
     ]
 
 

@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from contract.names import AGENT_CONTAINER
 from lab.errors import LabError
 from lab.program import Program
 from lab.real import configuration, plugin
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from lab.world.credentials import Credentials
     from lab.world.networks import Networks
 
-SIDECAR: Final = "holdfast"
-"""The name of the sidecar's container."""
 _SIGNALS: Final = {"fail-app": signal.SIGUSR1, "heal-app": signal.SIGUSR2}
 _TASKS: Final = "run/containerd/io.containerd.runtime.v2.task/k8s.io"
 _CHECKOUT: Final = Path(__file__).resolve().parents[2]
@@ -158,8 +157,8 @@ class RealNode(NodeHandle):
 
     def _record(self, pod: Object, containers: list[Object]) -> Object:
         mine = [each for each in containers if each["sandbox"] == pod["sandbox"]]
-        sidecar = [each["pid"] for each in mine if each["name"] == SIDECAR]
-        apps = [each["pid"] for each in mine if each["name"] != SIDECAR]
+        sidecar = [each["pid"] for each in mine if each["name"] == AGENT_CONTAINER]
+        apps = [each["pid"] for each in mine if each["name"] != AGENT_CONTAINER]
         return {**pod, "sidecar_pid": sidecar[-1] if sidecar else None, "app_pids": apps}
 
     def _containers(self) -> Iterator[Object]:

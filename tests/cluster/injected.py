@@ -8,8 +8,8 @@ from typing import Any
 import yaml
 
 from controller.injection import pod
+from controller.injection.release import SIDECAR_IMAGE
 from controller.injection.sidecar import Settings, Source
-from lab.real.images import SIDECAR
 
 SEED = Path(__file__).resolve().parents[2] / "examples" / "seed"
 
@@ -18,7 +18,7 @@ Body = dict[str, Any]
 
 def inject(spec: Body, source: Source = Source.DOWNWARD) -> Body:
     """Give a Pod's spec with the sidecar."""
-    outcome = pod.inject({"metadata": {}, "spec": spec}, Settings(SIDECAR, source))
+    outcome = pod.inject({"metadata": {}, "spec": spec}, Settings(SIDECAR_IMAGE, source))
     assert outcome.changed, outcome.reason
     return dict(outcome.pod["spec"])
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from controller.injection.release import SIDECAR_IMAGE
 from lab.errors import BinaryError
 from lab.real import images
 from lab.real.image import PAUSE
@@ -63,7 +64,7 @@ def test_three_images_of_one_base(tmp_path, path):
     steps, manifest = told(tmp_path)
     assert steps == [BASE, LIBRARIES]
     pause, app, sidecar = manifest
-    assert [each["RepoTags"][0] for each in manifest] == [PAUSE, images.APP, images.SIDECAR]
+    assert [each["RepoTags"][0] for each in manifest] == [PAUSE, images.APP, SIDECAR_IMAGE]
     assert app["Layers"][0] == sidecar["Layers"][0] != pause["Layers"][0]
 
 
