@@ -105,7 +105,6 @@ def until(ledger: Ledger, name: str, condition: Callable[[LeaseView], bool]) -> 
 def allow(api: ApiClient, *leases: str) -> None:
     """The Role that the controller would make."""
     rules = [
-        {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "watch"]},
         {
             "apiGroups": ["coordination.k8s.io"],
             "resources": ["leases"],

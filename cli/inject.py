@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from cli.manifest import ManifestError, documents, with_agents, workloads
+from contract.names import Source
 from controller.injection.pod import NEVER_IN, Outcome, inject
 from controller.injection.policy import policies
 from controller.injection.release import SIDECAR_IMAGE
-from controller.injection.sidecar import Settings, Source
+from controller.injection.sidecar import Settings
 
 if TYPE_CHECKING:
     from cli.manifest import Workload

@@ -22,6 +22,8 @@ CONTAINER: Final = PREFIX + "container"
 """A Pod's annotation: the container that is its agent, where that is not called `holdfast`."""
 AGENT_CONTAINER: Final = "holdfast"
 """The agent's container in a Pod, unless that annotation names another."""
+SOURCE_VARIABLE: Final = "HOLDFAST_SOURCE"
+"""The variable of that container's environment that says from where it reads; not set: by a watch."""
 
 OWNER: Final = PREFIX + "owner"
 PREPARED: Final = PREFIX + "prepared"
@@ -54,6 +56,13 @@ UNTAKEN_S: Final = 10.0
 _LEASE_PREFIX: Final = "holdfast-"
 _NAME_MAX: Final = 253
 _HASH_DIGITS: Final = 10
+
+
+class Source(StrEnum):
+    """From where the agent has its assignment."""
+
+    DOWNWARD = "downward"
+    WATCH = "watch"
 
 
 class Handover(StrEnum):

@@ -18,7 +18,7 @@ from contract.lease import LeaseView
 from contract.names import ASSIGNMENT
 from controller import outgoing
 from controller.choice.accept import Acceptor
-from controller.choice.decide import RoutePlan, access, assignment, plan_route, route_of
+from controller.choice.decide import Access, RoutePlan, access, assignment, plan_route, route_of
 from controller.choice.events import events_for
 from controller.choice.gateways import class_status, gateway_status, plain
 from controller.choice.impact import Impact, everything, impact
@@ -95,7 +95,7 @@ class Loop:
     _leading: bool = False
     _dirty: Impact = field(default_factory=Impact)
     _plans: dict[Key, RoutePlan] = field(default_factory=dict)
-    _access: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    _access: dict[str, Access] = field(default_factory=dict)
     _waiting: set[Key] = field(default_factory=set)
     _people: Impact = field(default_factory=Impact)
     _people_s: float = _NEVER
@@ -322,9 +322,9 @@ class Loop:
 
     def _write_access(self, spaces: set[str]) -> None:
         for space in spaces:
-            leases = access(self.snap, space, self._plans)
-            if self._access.get(space) != leases:
-                self._send(outgoing.access_job(space, leases), Impact(spaces={space}), hot=bool(leases))
+            wanted = access(self.snap, space, self._plans)
+            if self._access.get(space) != wanted:
+                self._send(outgoing.access_job(space, wanted), Impact(spaces={space}), hot=bool(wanted.leases))
 
     def _write_statuses(self, dirty: Impact) -> None:
         now = dt.datetime.now(dt.UTC)

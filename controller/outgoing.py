@@ -12,6 +12,7 @@ from controller.choice.leases import LeaseAct, LeaseWrite
 from controller.cluster.writer import Job, Request
 
 if TYPE_CHECKING:
+    from controller.choice.decide import Access
     from controller.choice.objects import Gateway, Key, Pod, Route
 
 _LEASES: Final = "/apis/coordination.k8s.io/v1/namespaces/{}/leases"
@@ -93,15 +94,15 @@ def event_job(event: dict[str, Any], identity: str, now: dt.datetime) -> Job:
     return Job(("event", meta["namespace"], meta["name"]), (Request("POST", path, body, there_ok=True),))
 
 
-def access_job(space: str, leases: tuple[str, ...]) -> Job:
-    """Keep a namespace's Role and RoleBinding: for these Leases, or, for none, away with both."""
+def access_job(space: str, access: Access) -> Job:
+    """Keep a namespace's Role and RoleBinding: for what its sidecars must reach, or, for nothing, away with both."""
     roles, bindings = f"{_RBAC.format(space)}/roles", f"{_RBAC.format(space)}/rolebindings"
-    if not leases:
+    if not access.leases:
         requests: tuple[Request, ...] = tuple(
             Request("DELETE", f"{each}/{SIDECAR_ROLE}", missing_ok=True) for each in (bindings, roles)
         )
-        return Job(("access", "", space), requests, context=leases)
-    role, binding = sidecar_role(leases), sidecar_binding(space)
+        return Job(("access", "", space), requests, context=access)
+    role, binding = sidecar_role(access), sidecar_binding(space)
     requests = tuple(
         Request(
             "PATCH",
@@ -111,24 +112,21 @@ def access_job(space: str, leases: tuple[str, ...]) -> Job:
         )
         for path, body in ((roles, role), (bindings, binding))
     )
-    told = f"Namespace {space}: service accounts may write the Leases {', '.join(leases)}"
-    return Job(("access", "", space), requests, told, context=leases)
+    told = f"Namespace {space}: service accounts may write the Leases {', '.join(access.leases)}"
+    if access.pods:
+        told += f", and read the Pods {', '.join(access.pods)}"
+    return Job(("access", "", space), requests, told, context=access)
 
 
-def sidecar_role(leases: tuple[str, ...]) -> dict[str, Any]:
-    """What a sidecar needs: its own Pod, and the Leases of its namespace's routes by name."""
-    return {
-        **_rbac("Role"),
-        "rules": [
-            {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "watch"]},
-            {
-                "apiGroups": ["coordination.k8s.io"],
-                "resources": ["leases"],
-                "resourceNames": list(leases),
-                "verbs": ["get", "watch", "update", "patch"],
-            },
-        ],
-    }
+def sidecar_role(access: Access) -> dict[str, Any]:
+    """What sidecars need: the Leases of their namespace's routes, and those that watch their Pod that Pod, by name."""
+    leases, pods = list(access.leases), list(access.pods)
+    group = "coordination.k8s.io"
+    verbs = ["get", "watch", "update", "patch"]
+    rules = [{"apiGroups": [group], "resources": ["leases"], "resourceNames": leases, "verbs": verbs}]
+    if pods:
+        rules.append({"apiGroups": [""], "resources": ["pods"], "resourceNames": pods, "verbs": ["get", "watch"]})
+    return {**_rbac("Role"), "rules": rules}
 
 
 def sidecar_binding(space: str) -> dict[str, Any]:

@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from contract.names import SOURCE_VARIABLE, Source
 from sidecar.errors import EnvironmentMissing, NotPermitted, SidecarError
 
 if TYPE_CHECKING:
     from sidecar.agent import OpenSource
 
-WATCH: Final = "watch"
-DOWNWARD: Final = "downward"
 DIRECTORY: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 DRAIN_S: Final = 5.0
 NOT_LET_GO: Final = 1
@@ -40,10 +39,10 @@ def main() -> None:
 )
 @click.option(
     "--source",
-    type=click.Choice([DOWNWARD, WATCH]),
-    default=WATCH,
+    type=click.Choice([each.value for each in Source]),
+    default=Source.WATCH.value,
     show_default=True,
-    envvar="HOLDFAST_SOURCE",
+    envvar=SOURCE_VARIABLE,
     show_envvar=True,
     help="How to read the assignment. downward: from the file `annotations` in the directory, where a downwardAPI "
     "volume keeps the Pod's annotations; needs no permission to read Pods. watch: by a watch of the Pod, sooner by up "
@@ -105,7 +104,7 @@ async def _run(source: str, directory: Path, drain_s: float) -> bool:
         ) from error
     try:
         opened: OpenSource = lambda seen: assignment_watch(api, me, seen, journal)  # noqa: E731
-        if source == DOWNWARD:
+        if source == Source.DOWNWARD:
             opened = lambda seen: AnnotationFile(directory / "annotations", seen, journal)  # noqa: E731
         return await Agent(me, api, journal, source=opened, drain_s=drain_s).run()
     finally:

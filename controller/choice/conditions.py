@@ -143,8 +143,8 @@ def _under_way(scene: Scene, chosen: Candidate, report: Report | None) -> tuple[
         message = f"Pod {name} cannot take the Lease: {_said(report)}"
         return _Finding(FALSE, "DPV2NotReady", message), _Finding(FALSE, "GCPNotReady", message)
     message = (
-        f"Pod {name} is the owner and has not taken the Lease yet; if this lasts, check that the Pod has a container "
-        "holdfast, and read its log"
+        f"Pod {name} is the owner and has not taken the Lease yet; if this lasts, read the log of its container "
+        f"{chosen.pod.agent_name}"
     )
     return (_Finding(UNKNOWN, "NotReported", message),) * 2
 

@@ -32,6 +32,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Access:
+    """What a namespace's sidecars must reach, by name."""
+
+    leases: tuple[str, ...] = ()
+    pods: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class RoutePlan:
     """What one route needs.
 
@@ -55,14 +63,14 @@ class Decision:
 
     Attributes:
         assignments: by Pod, the annotation's text; None: it goes.
-        access: by namespace, the Leases that its sidecars may write; none: the Role goes.
+        access: by namespace, what its sidecars must reach; nothing: the Role goes.
     """
 
     plans: dict[Key, RoutePlan]
     assignments: dict[Key, str | None]
     gateways: dict[Key, dict[str, Any]]
     classes: dict[str, dict[str, Any]]
-    access: dict[str, tuple[str, ...]]
+    access: dict[str, Access]
 
     @property
     def leases(self) -> list[LeaseWrite]:
@@ -120,15 +128,20 @@ def assignment(snap: Snapshot, pod: Pod, plans: dict[Key, RoutePlan]) -> str | N
     return encode_assignment(Assignment(found)) if found else None
 
 
-def access(snap: Snapshot, namespace: str, plans: dict[Key, RoutePlan]) -> tuple[str, ...]:
-    """Name the Leases that a namespace's sidecars must reach: those of routes to be held, and those still there."""
+def access(snap: Snapshot, namespace: str, plans: dict[Key, RoutePlan]) -> Access:
+    """Name what a namespace's sidecars must reach.
+
+    The Leases of routes to be held, and those still there; and the Pods that routes select and that read their own
+    assignment by a watch.
+    """
     wanted = {
         lease_name(key[1])
         for key in snap.routes_in.get(namespace, ())
         if (plan := plans.get(key)) is not None and plan.acceptance is not None and plan.acceptance.rightful
     }
     there = {key[1] for key in snap.leases_in.get(namespace, ()) if route_of(snap, key) is not None}
-    return tuple(sorted(wanted | there))
+    pods = {key for route in snap.routes_in.get(namespace, ()) for key in snap.matched[route] & snap.watching}
+    return Access(tuple(sorted(wanted | there)), tuple(sorted(name for _, name in pods)))
 
 
 # one route ------------------------------------------------------------------------------------------------------
@@ -172,7 +185,7 @@ def _candidates(
     chosen = snap.pods.get((route.key[0], route.status.pods[0])) if route.status.pods else None
     if chosen is None:
         return []
-    found = judge(chosen, route, lost)
+    found = judge(chosen, route, lost, holder)
     if found.verdict in (Verdict.NOT_READY, Verdict.NO_NODE):
         verdict = Verdict.LOST if found.uid in lost else Verdict.ELIGIBLE
         found = Candidate(chosen, verdict, "", found.interface)

@@ -14,7 +14,7 @@ import msgspec
 
 from contract.decode import interface_name
 from contract.errors import ContractError
-from contract.names import AGENT_CONTAINER, CONTAINER, DEFAULT_NETWORKS, INTERFACES, NETWORK_STATUS
+from contract.names import DEFAULT_NETWORKS, INTERFACES, NETWORK_STATUS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -30,6 +30,7 @@ class Verdict(StrEnum):
     DELETING = "is being deleted"
     ENDED = "has ended"
     HOST_NETWORK = "uses the node's network"
+    NO_AGENT = "has no agent"
     UNREADABLE = "has an annotation that cannot be read"
     NOT_ON_NETWORK = "is not on the route's network"
     NO_NODE = "is not scheduled"
@@ -121,21 +122,23 @@ def judge(pod: Pod, route: Route, lost: Collection[str], holder: str = "") -> Ca
         pod: one that the route's selector matches.
         route: what it may hold.
         lost: UIDs of the Pods that the route's Lease calls lost.
-        holder: UID of the one that the Lease names; its agent may be started anew without a move of the addresses.
+        holder: UID of the one that the Lease names. It has an agent, whatever that is called, and that may be started
+            anew without a move of the addresses.
     """
     place = placement(pod, route.spec.network)
-    verdict, detail = _verdict(pod, route, place, lost)
+    verdict, detail = _verdict(pod, route, place, lost, holder)
     if verdict is Verdict.NOT_READY and pod.metadata.uid == holder and holder not in lost and _only_agent_unready(pod):
         verdict, detail = Verdict.ELIGIBLE, ""
     return Candidate(pod, verdict, detail, place.interface)
 
 
-def _verdict(pod: Pod, route: Route, place: Placement, lost: Collection[str]) -> tuple[Verdict, str]:
+def _verdict(pod: Pod, route: Route, place: Placement, lost: Collection[str], holder: str) -> tuple[Verdict, str]:
     exists, (ready, unready) = route.spec.reaction_mode == "Exists", _ready(pod)
     refusals = (
         (pod.metadata.deletion_timestamp is not None, Verdict.DELETING, ""),
         (pod.status.phase in _ENDED, Verdict.ENDED, f"phase {pod.status.phase}"),
         (pod.spec.host_network, Verdict.HOST_NETWORK, ""),
+        (pod.agent is None and pod.metadata.uid != holder, Verdict.NO_AGENT, f"no container {pod.agent_name}"),
         (not place.found and place.problem != "", Verdict.UNREADABLE, place.problem),
         (not place.found, Verdict.NOT_ON_NETWORK, ""),
         (exists and not pod.spec.node_name, Verdict.NO_NODE, _scheduled(pod)),
@@ -163,12 +166,9 @@ def _only_agent_unready(pod: Pod) -> bool:
     ready = said.get("Ready")
     if ready is None or ready.reason != "ContainersNotReady":
         return False
-    agent = pod.metadata.annotations.get(CONTAINER, AGENT_CONTAINER)
     unready = {each.name for each in (*pod.status.init_container_statuses, *pod.status.container_statuses)}
-    # of ephemeral containers, which are never waited for, an agent's alone counts
-    unready |= {agent}.intersection(each.name for each in pod.status.ephemeral_container_statuses)
     gates = (said.get(each.condition_type) for each in pod.spec.readiness_gates)
-    return unready == {agent} and all(gate is not None and gate.status == "True" for gate in gates)
+    return unready == {pod.agent_name} and all(gate is not None and gate.status == "True" for gate in gates)
 
 
 def _scheduled(pod: Pod) -> str:

@@ -87,7 +87,8 @@ def _of_pod(snap: Snapshot, key: Key) -> Impact:
         view = snap.leases[lease]
         if uid in (view.owner, view.holder, *view.lost) and (found := route_of(snap, lease)) is not None:
             routes.add(found)
-    return Impact(routes, {key})
+    # (its Role names the Pods that routes select and that watch themselves)
+    return Impact(routes, {key}, spaces={key[0]} if key in snap.watching and routes else set())
 
 
 def _of_lease(snap: Snapshot, key: Key) -> Impact:

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from contract.names import INTERFACES
+from contract.names import INJECT, INJECTION, INTERFACES
 from controller.choice.elect import Verdict
 
 if TYPE_CHECKING:
@@ -42,6 +42,13 @@ _WORDS: Final = {
         "use the node's network",
         "all use the node's network",
         "remove hostNetwork from the Pod's template, since the address would be the node's",
+    ),
+    Verdict.NO_AGENT: _Words(
+        "has no agent",
+        "have no agent",
+        "none has an agent",
+        f'label the Pod\'s template {INJECT}: "true", or its namespace {INJECTION}: enabled, or use holdfast inject, '
+        "and create the Pods anew",
     ),
     Verdict.UNREADABLE: _Words(
         "has an unreadable annotation",

@@ -12,7 +12,17 @@ import msgspec
 
 from contract.decode import named_error
 from contract.lease import LeaseView, decode_lease
-from contract.names import ASSIGNMENT, CONTAINER, CONTROLLER_NAME, GKE_CONTROLLER_NAME, INTERFACES, NETWORK_STATUS
+from contract.names import (
+    AGENT_CONTAINER,
+    ASSIGNMENT,
+    CONTAINER,
+    CONTROLLER_NAME,
+    GKE_CONTROLLER_NAME,
+    INTERFACES,
+    NETWORK_STATUS,
+    SOURCE_VARIABLE,
+    Source,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -251,12 +261,28 @@ class ReadinessGate(msgspec.Struct, frozen=True, rename="camel"):
     condition_type: str
 
 
+class EnvVar(msgspec.Struct, frozen=True):
+    """A variable of a container's environment."""
+
+    name: str
+    value: str = ""
+
+
+class Container(msgspec.Struct, frozen=True):
+    """A container of a Pod's spec."""
+
+    name: str
+    env: tuple[EnvVar, ...] = ()
+
+
 class PodSpec(msgspec.Struct, frozen=True, rename="camel"):
-    """Where a Pod runs, and what its being Ready takes beside its containers."""
+    """Where a Pod runs, what its being Ready takes beside its containers, and of these its agent's."""
 
     node_name: str = ""
     host_network: bool = False
     readiness_gates: tuple[ReadinessGate, ...] = ()
+    containers: tuple[Container, ...] = ()
+    init_containers: tuple[Container, ...] = ()
 
 
 class ContainerStatus(msgspec.Struct, frozen=True):
@@ -273,7 +299,6 @@ class PodStatus(msgspec.Struct, frozen=True, rename="camel"):
     conditions: tuple[Condition, ...] = ()
     container_statuses: tuple[ContainerStatus, ...] = ()
     init_container_statuses: tuple[ContainerStatus, ...] = ()
-    ephemeral_container_statuses: tuple[ContainerStatus, ...] = ()
 
 
 class Pod(Object, frozen=True):
@@ -281,6 +306,23 @@ class Pod(Object, frozen=True):
 
     spec: PodSpec = PodSpec()
     status: PodStatus = PodStatus()
+
+    @property
+    def agent_name(self) -> str:
+        """What the container is called that is the Pod's agent, or would be."""
+        return self.metadata.annotations.get(CONTAINER, AGENT_CONTAINER)
+
+    @property
+    def agent(self) -> Container | None:
+        """The container that is the Pod's agent; None: it has none."""
+        name, spec = self.agent_name, self.spec
+        return next((each for each in (*spec.init_containers, *spec.containers) if each.name == name), None)
+
+    @property
+    def watches(self) -> bool:
+        """Whether its agent reads its assignment by a watch of the Pod, and so must be allowed to."""
+        agent = self.agent
+        return agent is not None and EnvVar(SOURCE_VARIABLE, Source.DOWNWARD.value) not in agent.env
 
 
 T = TypeVar("T", bound=Object)
@@ -309,7 +351,8 @@ def decode(raw: bytes | msgspec.Raw, kind: type[T], where: str) -> T:
     except msgspec.DecodeError as error:
         raise named_error(_where(raw, where), error) from error
     if isinstance(found, Pod):
-        return msgspec.structs.replace(found, metadata=_pruned(found.metadata), status=_unready(found.status))
+        meta, status = _pruned(found.metadata), _unready(found.status)
+        return msgspec.structs.replace(found, metadata=meta, spec=_agents(found), status=status)
     return found
 
 
@@ -344,8 +387,15 @@ def _pruned(meta: Meta) -> Meta:
     return msgspec.structs.replace(meta, annotations=kept)
 
 
+def _agents(pod: Pod) -> PodSpec:
+    agent = pod.agent
+    if agent is not None:
+        agent = Container(agent.name, tuple(each for each in agent.env if each.name == SOURCE_VARIABLE))
+    return msgspec.structs.replace(pod.spec, containers=(agent,) if agent is not None else (), init_containers=())
+
+
 def _unready(status: PodStatus) -> PodStatus:
-    kinds = ("container_statuses", "init_container_statuses", "ephemeral_container_statuses")
+    kinds = ("container_statuses", "init_container_statuses")
     kept = {kind: tuple(each for each in getattr(status, kind) if not each.ready) for kind in kinds}
     return msgspec.structs.replace(status, **kept)
 

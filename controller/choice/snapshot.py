@@ -79,6 +79,7 @@ class Snapshot:
         # indexes
         self.pod_by_uid: dict[str, Pod] = {}
         self.annotated: set[Key] = set()
+        self.watching: set[Key] = set()
         self.pods_in: dict[str, set[Key]] = defaultdict(set)
         self.routes_in: dict[str, set[Key]] = defaultdict(set)
         self.leases_in: dict[str, set[Key]] = defaultdict(set)
@@ -203,6 +204,8 @@ class Snapshot:
         self.pod_by_uid[pod.metadata.uid] = pod
         if ASSIGNMENT in pod.metadata.annotations:
             self.annotated.add(pod.key)
+        if pod.watches:
+            self.watching.add(pod.key)
         for key in self.routes_in.get(pod.metadata.namespace, ()):
             if self.routes[key].spec.pod_selector.matches(pod.metadata.labels):
                 self.matched[key].add(pod.key)
@@ -213,6 +216,7 @@ class Snapshot:
             return
         self.pod_by_uid.pop(old.metadata.uid, None)
         self.annotated.discard(key)
+        self.watching.discard(key)
         _discard(self.pods_in, key[0], key)
         for route in self.routes_in.get(key[0], ()):
             self.matched[route].discard(key)

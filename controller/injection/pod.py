@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
-from contract.names import CONTAINER, INJECT, INJECTION, SOURCE, SYSTEM_NAMESPACE
+from contract.names import CONTAINER, INJECT, INJECTION, SOURCE, SYSTEM_NAMESPACE, Source
 from controller.injection import unfit
-from controller.injection.sidecar import CONTAINER_NAME, Object, Settings, Source, container, volume
+from controller.injection.sidecar import CONTAINER_NAME, Object, Settings, container, volume
 from controller.injection.unfit import labels, notes
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from contract.names import CONTAINER, INJECT, INJECTION, SOURCE
+from contract.names import CONTAINER, INJECT, INJECTION, SOURCE, SOURCE_VARIABLE, Source
 from controller.injection.pod import ENABLED, MIRROR, NEVER_IN, STANDARD, TOO_STRICT
-from controller.injection.sidecar import CONTAINER_NAME, VOLUME_NAME, Object, Source, container, volume
+from controller.injection.sidecar import CONTAINER_NAME, VOLUME_NAME, Object, container, volume
 from controller.injection.unfit import OS_LABEL
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def _named(variables: dict[str, str]) -> list[Object]:
 def _patch(settings: Settings) -> str:
     sidecar = container(settings, settings.source)
     for each in sidecar["env"]:
-        if each["name"] == "HOLDFAST_SOURCE":
+        if each["name"] == SOURCE_VARIABLE:
             each["value"] = _Cel("variables.source")
     steps = [
         _list_if_none("initContainers", "inits"),

@@ -6,10 +6,9 @@ docs/contract.md describes both; the policy and the webhook add exactly this.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, Final
 
-from contract.names import AGENT_CONTAINER
+from contract.names import AGENT_CONTAINER, SOURCE_VARIABLE, Source
 
 Object = dict[str, Any]
 
@@ -18,13 +17,6 @@ VOLUME_NAME: Final = "holdfast"
 DIRECTORY: Final = "/var/run/secrets/holdfast.dev"
 TOKEN_S: Final = 3600
 """How long a token is valid; the kubelet renews it in time."""
-
-
-class Source(StrEnum):
-    """From where the agent has its assignment."""
-
-    DOWNWARD = "downward"
-    WATCH = "watch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +47,7 @@ def container(settings: Settings, source: Source) -> Object:
             _from_field("POD_NAME", "metadata.name"),
             _from_field("POD_NAMESPACE", "metadata.namespace"),
             _from_field("POD_UID", "metadata.uid"),
-            {"name": "HOLDFAST_SOURCE", "value": source.value},
+            {"name": SOURCE_VARIABLE, "value": source.value},
             {"name": "HOLDFAST_DIRECTORY", "value": DIRECTORY},
         ],
         "resources": {"requests": {"cpu": "10m", "memory": "40Mi"}, "limits": {"memory": "64Mi"}},

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from contract.names import CONTAINER, INJECT, SOURCE
-from controller.injection.sidecar import CONTAINER_NAME, VOLUME_NAME, Object, Source
+from contract.names import CONTAINER, INJECT, SOURCE, Source
+from controller.injection.sidecar import CONTAINER_NAME, VOLUME_NAME, Object
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

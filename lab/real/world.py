@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lab.errors import LabError
 from lab.real import cgroups, configuration
@@ -66,6 +66,9 @@ class RealWorld(World):
         self._images = images
         self._cni = cni
         self._name = secrets.token_hex(4)
+
+    def _injection(self) -> list[dict[str, Any]]:
+        return []  # manifests bring it, or what a test applies
 
     def _make_node(self, number: int) -> RealNode:
         if number == 1:

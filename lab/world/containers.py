@@ -1,8 +1,8 @@
 """The processes of a Pod's containers: the real sidecar, confined as its manifest has it, and stand-ins for the apps.
 
 Sidecar: UID 0 with NET_ADMIN and NET_RAW and nothing else, no new privileges, /proc/sys read-only, a mount
-namespace of its own in which its service account's volume stands where a kubelet mounts it, and an environment that
-holds only what the kubelet and the downward API give. Apps may bind low ports, no more. Root file system and PIDs are
+namespace of its own in which its volume stands where its manifest mounts it, and an environment that holds only what
+its manifest, the kubelet and the downward API give. Apps may bind low ports, no more. Root file system and PIDs are
 the world's.
 """
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable
 
-_MOUNT_POINT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _SETUP: Final = """
 set -e
-mount --bind "$1" "$2"
+volume=$1; shift
+while [ "$1" != -- ]; do mount --bind "$volume" "$1"; shift; done
 mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys || echo 'lab: /proc/sys stays writable here'
-shift 2
+shift
 exec "$@"
 """
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -98,20 +98,24 @@ class Process:
                 os.kill(self.pid, number)
 
 
-def start_sidecar(argv: list[str], log: Path, netns: str, volume: Path, env: dict[str, str]) -> Process:
+def start_sidecar(
+    argv: list[str], log: Path, netns: str, *, volume: Path, mounts: list[str], env: dict[str, str]
+) -> Process:
     """Start the sidecar in a Pod's network namespace.
 
     Args:
         argv: the program.
         log: what it says.
         netns: the Pod's.
-        volume: a directory with `token`, `ca.crt` and `namespace`.
+        volume: a directory with `token`, `ca.crt`, `namespace` and `annotations`.
+        mounts: where it is mounted.
         env: its whole environment, but for PATH.
     """
-    _MOUNT_POINT.mkdir(parents=True, exist_ok=True)  # on the world's own /run
+    for each in mounts:
+        Path(each).mkdir(parents=True, exist_ok=True)  # on the world's own /run
     confined = ["setpriv", "--bounding-set=-all,+net_admin,+net_raw", "--inh-caps=-all", "--no-new-privs"]
     clean = ["env", "-i", f"PATH={_PATH}", *(f"{key}={value}" for key, value in env.items())]
-    setup = ["sh", "-c", _SETUP, "setup", str(volume), str(_MOUNT_POINT)]
+    setup = ["sh", "-c", _SETUP, "setup", str(volume), *mounts, "--"]
     command = ["unshare", "--mount", "--propagation", "private", "--", *setup, *confined, *clean, *argv]
     return Process("sidecar", spawn(command, log, netns))
 

@@ -28,7 +28,7 @@ class Host:
         ca_file: the certificate that Pods are to trust.
         service_env: the part of a Pod's environment that says where the API server is.
         sandboxes: makes and removes the Pods' network namespaces.
-        sidecar_argv: what is run as sidecar.
+        sidecar_argv: what the sidecar's image would start.
         run_dir: what the world may read: in `pods` a record for each that runs, in `logs` what containers said.
         volumes: what only this node may read: tokens and control sockets.
     """

@@ -16,6 +16,7 @@ import yaml
 
 from contract.names import ASSIGNMENT
 from lab.errors import ApiError, WaitTimeout
+from lab.world import injection
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -59,6 +60,8 @@ def install(api: ApiClient, bodies: list[Object]) -> None:
         api.wait(_CRDS, lambda found: wanted <= _established(found), _EFFECTIVE_S, "definitions to be established")
         list(pool.map(lambda body: api.create(names.collection(body), body), rest))
     _until_effective(api, {body["metadata"]["name"] for body in rest if body["kind"] == "ValidatingAdmissionPolicy"})
+    if any(body["metadata"]["name"] == injection.POLICY for body in rest):
+        injection.wait(api)
 
 
 def _established(crds: Iterable[Object]) -> set[str]:

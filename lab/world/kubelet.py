@@ -33,7 +33,7 @@ from lab.world.sandbox import Sandboxes
 
 Object = dict[str, Any]
 
-SIDECAR: Final = [sys.executable, "-m", "sidecar.cli", "run", "--source", "watch"]
+SIDECAR: Final = [sys.executable, "-m", "sidecar.cli"]
 _LEASES: Final = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 _HEARTBEAT_S: Final = 10.0
 _LEASE_S: Final = 40
@@ -218,7 +218,7 @@ def main() -> None:
     parser.add_argument("--run-dir", type=Path, required=True)
     parser.add_argument("--networks", required=True, help="comma-separated names, the default network first")
     parser.add_argument("--witness", type=Path, help="its control socket; default: witness.sock two folders up")
-    parser.add_argument("--sidecar", help="command to run instead of the sidecar")
+    parser.add_argument("--sidecar", help="command to run instead of the sidecar's; its arguments follow")
     closed.require()
     Kubelet(_host(parser.parse_args())).run()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 
-from contract.names import AGENT_CONTAINER, INJECT
+from contract.names import AGENT_CONTAINER
 
 SIDECAR: Final = AGENT_CONTAINER
 BACK_OFF_FIRST_S: Final = 10.0
@@ -57,7 +57,7 @@ class PodState:
     Attributes:
         address: in the Pod's default network; empty: it has no network namespace yet.
         apps: the containers of its spec.
-        sidecar: None: this Pod has none.
+        sidecar: the native sidecar of its spec; None: this Pod has none.
     """
 
     uid: str
@@ -93,15 +93,18 @@ def first_state(pod: Object, node_address: str, now: str) -> PodState:
     """What is the case before anything is started, by a Pod's object: of what ran before, its status tells."""
     known = pod.get("status", {})
     old = {
-        each["name"]: each
-        for kind in ("containerStatuses", "ephemeralContainerStatuses")
-        for each in known.get(kind) or []
+        each["name"]: each for kind in ("containerStatuses", "initContainerStatuses") for each in known.get(kind) or []
     }
     apps = tuple(_as_it_was(each["name"], each.get("image", ""), old) for each in pod["spec"]["containers"])
-    injected = pod["metadata"].get("labels", {}).get(INJECT, "true") != "false"
-    sidecar = _as_it_was(SIDECAR, SIDECAR, old) if injected else None
+    agent = sidecar_of(pod)
+    sidecar = _as_it_was(SIDECAR, agent.get("image", ""), old) if agent is not None else None
     started = known.get("startTime") or now
     return PodState(pod["metadata"]["uid"], node_address, started, apps=apps, sidecar=sidecar)
+
+
+def sidecar_of(pod: Object) -> Object | None:
+    """The native sidecar `holdfast` of a Pod's spec: the one init container that is started."""
+    return next((each for each in pod["spec"].get("initContainers", []) if each["name"] == SIDECAR), None)
 
 
 def _as_it_was(name: str, image: str, old: dict[str, Object]) -> Container:
@@ -161,8 +164,7 @@ def status(state: PodState, before: Object, now: str) -> Object:
         "qosClass": before.get("qosClass", "BestEffort"),
     }
     if state.sidecar:
-        # the Pod's spec does not have it: as an init container of nobody's it would leave the Pod in "Init" for kubectl
-        body["ephemeralContainerStatuses"] = [_container(state.sidecar)]
+        body["initContainerStatuses"] = [_container(state.sidecar)]
     if state.address:
         body["podIP"] = state.address
         body["podIPs"] = [{"ip": state.address}, {"$patch": "replace"}]

@@ -143,8 +143,11 @@ class PodWorker:
     def _changed(self, pod: Object) -> None:
         self._pod = pod
         if "deletionTimestamp" in pod["metadata"]:
+            # from now on a kubelet looks after no volume (pkg/kubelet/volumemanager, desiredStateOfWorldPopulator)
             self._end(float(pod["metadata"].get("deletionGracePeriodSeconds", _GRACE_S)), delete=True)
-        elif int(pod["metadata"]["resourceVersion"]) > self._version:
+            return
+        self._volume.annotate(pod)
+        if int(pod["metadata"]["resourceVersion"]) > self._version:
             said = {each["type"]: each["status"] for each in pod.get("status", {}).get("conditions") or []}
             if self._version and said.get("Ready") != ("True" if self._runtime.state.ready else "False"):
                 self._written = ""  # somebody else changed it: say it again

@@ -18,7 +18,7 @@ from lab.errors import LabError, ProgramError
 from lab.world import probes
 from lab.world.containers import Process, start_app, start_sidecar
 from lab.world.host import now
-from lab.world.pod_status import CREATING, SIDECAR, first_state, restarted
+from lab.world.pod_status import CREATING, SIDECAR, first_state, restarted, sidecar_of
 from lab.world.probes import Probe, Readiness, ask
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class Runtime:
         self._agenda = agenda
         self._policy = pod["spec"].get("restartPolicy", "Always")
         self._apps = {each["name"]: _App.of(each, first=not at) for at, each in enumerate(pod["spec"]["containers"])}
+        self._agent = sidecar_of(pod)
         self._sidecar: Process | None = None
         self._sidecar_began_s = 0.0
         self.state = first_state(pod, place.host.address, now())
@@ -116,12 +117,14 @@ class Runtime:
     # the sidecar -----------------------------------------------------------------------------------------------
 
     def _start_sidecar(self) -> None:
-        if self.state.sidecar is None or self.sandbox is None:
+        if self._agent is None or self.state.sidecar is None or self.sandbox is None:
             return
         place, host = self._place, self._place.host
-        env = {"POD_NAME": place.name, "POD_NAMESPACE": place.namespace, "POD_UID": place.uid, **host.service_env}
-        log = place.log(SIDECAR)
-        self._sidecar = start_sidecar(host.sidecar_argv, log, self.sandbox.netns, place.volume, env)
+        argv = [*host.sidecar_argv, *self._agent.get("args", [])]
+        env = _environment(self._agent, place) | host.service_env
+        mounts = [each["mountPath"] for each in self._agent.get("volumeMounts", [])]
+        log, netns = place.log(SIDECAR), self.sandbox.netns
+        self._sidecar = start_sidecar(argv, log, netns, volume=place.volume, mounts=mounts, env=env)
         self._sidecar_began_s = time.monotonic()
         self._sidecar.watch(lambda process, code: self._agenda.put(lambda: self._sidecar_ended(process, code)))
         self.state = replace(self.state, sidecar=self.state.sidecar.running(now(), ready=True))
@@ -216,3 +219,12 @@ class Runtime:
         new = self._place.record.with_suffix(".new")
         new.write_text(json.dumps(record))
         new.replace(self._place.record)
+
+
+def _environment(container: Object, place: Place) -> dict[str, str]:
+    """What a container's spec sets: values, and what the downward API says of its Pod."""
+    fields = {"metadata.name": place.name, "metadata.namespace": place.namespace, "metadata.uid": place.uid}
+    variables = container.get("env", [])
+    set_ = {each["name"]: each["value"] for each in variables if "value" in each}
+    told = {each["name"]: each["valueFrom"]["fieldRef"]["fieldPath"] for each in variables if "valueFrom" in each}
+    return set_ | {name: fields[path] for name, path in told.items()}

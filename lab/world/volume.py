@@ -1,10 +1,12 @@
-"""A Pod's service account volume: `token`, `ca.crt` and `namespace`, as a kubelet projects them.
+"""The sidecar's projected volume: `token`, `ca.crt`, `namespace` and `annotations`, as a kubelet writes them.
 
-The token is bound to the Pod and is renewed when most of its time is over; one that cannot be renewed now is kept.
+The annotations are written anew at each change of the Pod's. The token is bound to the Pod and is renewed when most of
+its time is over; one that cannot be renewed now is kept.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -42,6 +44,7 @@ class Volume:
         self._agenda = agenda
         self._doomed = doomed
         self._folder = place.volume
+        self._annotations: str | None = None
 
     def furnish(self) -> None:
         """Write all of it.
@@ -53,7 +56,19 @@ class Volume:
         self._folder.mkdir(parents=True, exist_ok=True)
         (self._folder / "ca.crt").write_text(self._place.host.ca_file.read_text())
         (self._folder / "namespace").write_text(self._place.namespace)
+        self._annotations = None
+        self.annotate(self._pod)
         self._renew_token()
+
+    def annotate(self, pod: dict[str, Any]) -> None:
+        """Write the Pod's annotations as they are now, once there is a volume."""
+        self._pod = pod
+        # JSON's quoting is one that Go's %q may give: kubernetes pkg/fieldpath/fieldpath.go, FormatMap
+        notes = sorted(pod["metadata"].get("annotations", {}).items())
+        text = "\n".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in notes)
+        if self._folder.is_dir() and text != self._annotations:
+            self._write("annotations", text)
+            self._annotations = text
 
     def discard(self) -> None:
         """Remove it."""
@@ -68,15 +83,15 @@ class Volume:
             self._place.say(f"keeps its old token: {error}")
             self._agenda.at("token", _TRY_AGAIN_S, self._renew_token)
             return
-        self._write_token(token)
+        self._write("token", token)
         self._agenda.at("token", _TOKEN_S * _TOKEN_FRESH, self._renew_token)
 
-    def _write_token(self, token: str) -> None:
-        """Put a token in the old one's place, whole or not at all."""
-        new = self._folder / "token.new"
+    def _write(self, name: str, text: str) -> None:
+        """Put a file in the old one's place, whole or not at all."""
+        new = self._folder / f"{name}.new"
         new.touch(mode=0o600)
-        new.write_text(token)
-        new.replace(self._folder / "token")
+        new.write_text(text)
+        new.replace(self._folder / name)
 
     def _until_authorized(self) -> str:
         """The Node authorizer learns of a Pod by its own watch, a moment after we do; a kubelet tries again too."""

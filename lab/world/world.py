@@ -21,7 +21,7 @@ from lab.api_client import is_ready
 from lab.errors import AlreadyRunning, CommandError, LabError, WaitTimeout
 from lab.witness.client import Client
 from lab.witness.witness import Witness
-from lab.world import controllers, install, pods
+from lab.world import controllers, injection, install, pods
 from lab.world.control_plane import ControlPlane
 from lab.world.credentials import account_token
 from lab.world.networks import Networks
@@ -104,7 +104,7 @@ class World:
         self.networks.make()
         self.control_plane = ControlPlane(self.binaries, self.state, self.logs)
         undo.callback(self.control_plane.stop)
-        bodies = install.manifests(self.binaries.gateway_crds)
+        bodies = install.manifests(self.binaries.gateway_crds) + self._injection()
         self.api = self.control_plane.start()
         undo.callback(self.api.close)
         _link(closed.RUN / "kubeconfig", self.control_plane.admin_kubeconfig)
@@ -126,6 +126,10 @@ class World:
             self._wait(self.controllers, _ELECTION, _has_holder, "one of the controllers to be elected")
         self.wait_service_account("default")
         self.started_in_s = time.monotonic() - began
+
+    def _injection(self) -> list[dict[str, Any]]:
+        """What gives Pods their sidecar."""
+        return injection.manifests()
 
     def _start_controllers(self) -> tuple[Program, ...]:
         credentials = self.control_plane.credentials

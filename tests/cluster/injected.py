@@ -7,9 +7,10 @@ from typing import Any
 
 import yaml
 
+from contract.names import Source
 from controller.injection import pod
 from controller.injection.release import SIDECAR_IMAGE
-from controller.injection.sidecar import Settings, Source
+from controller.injection.sidecar import Settings
 
 SEED = Path(__file__).resolve().parents[2] / "examples" / "seed"
 

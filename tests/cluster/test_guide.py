@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from controller.injection.sidecar import Source
+from contract.names import Source
 from lab.api_client import is_ready
 from lab.witness.ledger import LEASES, PODS
 from tests.cluster.injected import SEED, guide

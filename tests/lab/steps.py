@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from contract.errors import ContractError
-from contract.names import INTERFACES
+from contract.names import INTERFACES, SIDECAR_ROLE
 from contract.report import AddressState, decode_report
 from lab.witness.kernel_events import AddressEvent, FenceEvent, SpaceGone
 from lab.witness.ledger import LEASES, PODS, ROUTES, Ledger, names_lease
@@ -78,6 +78,11 @@ class Steps:
     @property
     def api(self) -> ApiClient:
         return self.world.api
+
+    @property
+    def role(self) -> str:
+        """Where the API has the Role of the namespace's sidecars."""
+        return f"/apis/rbac.authorization.k8s.io/v1/namespaces/{self.space}/roles/{SIDECAR_ROLE}"
 
     def at(self, sort: str, name: str = "") -> str:
         path = f"{_GROUPS.get(sort, '/api/v1')}/namespaces/{self.space}/{sort}"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from contract.lease import decode_lease
-from contract.names import ELECTION_LEASE, GUARD_DEADLINE_S, SYSTEM_NAMESPACE, UNTAKEN_S
+from contract.names import CONTAINER, ELECTION_LEASE, GUARD_DEADLINE_S, SYSTEM_NAMESPACE, UNTAKEN_S
 from lab.errors import ApiError, LabError
 from lab.program import Program
 from lab.wiring import Links
@@ -244,29 +244,33 @@ def last_deadline(steps: Steps, handle: PodHandle, before_s: float) -> float:
     )
 
 
-def test_a_pod_without_a_sidecar_is_named_then_lost_and_the_next_one_gets_it(steps):
+NO_AGENT_IN_TRUTH = {CONTAINER: "app"}
+"""Of a Pod: its app is called its agent, and does nothing for the address."""
+
+
+def test_a_pod_whose_agent_does_nothing_is_named_then_lost_and_the_next_one_gets_it(steps):
     steps.gateway()
     steps.pod("b", node="node-2")
     steps.ready("b")
-    steps.pod("none", node="node-1", labels={"holdfast.dev/inject": "false"})
+    steps.pod("none", node="node-1", notes=NO_AGENT_IN_TRUTH)
     steps.ready("none")
     began_s = time.time()
     steps.route()
     said = steps.condition("DPV2Ready", "NotReported", part="Pod none is the owner and has not taken the Lease yet")
-    assert "check that the Pod has a container holdfast" in said
+    assert "read the log of its container app" in said
     steps.nowhere()
     steps.held_by("b", within_s=UNTAKEN_S + SOON_S)
     assert time.time() - began_s >= UNTAKEN_S
     steps.condition("Ready", "ProgrammingComplete", part="Pod b has")
 
 
-def test_a_holder_keeps_the_address_while_the_next_one_has_no_sidecar(steps):
+def test_a_holder_keeps_the_address_while_the_next_ones_agent_does_nothing(steps):
     steps.gateway()
     steps.route()
     steps.pod("a")
     steps.held_by("a")
     mark = steps.world.witness.mark()
-    steps.pod("none", labels={"holdfast.dev/inject": "false"})
+    steps.pod("none", notes=NO_AGENT_IN_TRUTH)
     steps.condition("Ready", "Mutated", part="waiting for Pod none to be prepared; Pod a keeps them")
     assert steps.removals(steps.addresses[0], mark) == []
     assert steps.places(steps.addresses[0]) == {(steps.world.pod(steps.space, "a").netns, "eth1")}

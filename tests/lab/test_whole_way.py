@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from contract.names import INTERFACES
+from contract.names import INJECT, INTERFACES, SOURCE
 from contract.report import decode_report
 from lab.witness.kernel_events import FenceEvent
 from lab.witness.ledger import LEASES, PODS
@@ -88,6 +88,42 @@ def test_a_rollout_of_four_moves_to_the_newest_by_way_of_ready_pods_only(steps):
     steps.held_by(newest(steps))
     for holder, version in holders(steps):
         assert min(ready_versions(steps, holder), default=version) < version, f"{holder} held and was never Ready"
+
+
+def test_a_pod_without_an_agent_is_not_chosen_and_the_status_says_how_it_gets_one(steps):
+    steps.gateway()
+    steps.route()
+    steps.pod("bare", labels={INJECT: "false"})
+    steps.ready("bare")
+    said = steps.condition("Ready", "NoPodsFound", part="it has no agent: bare (no container holdfast)")
+    assert f'{INJECT}: "true"' in said
+    steps.pod("a")
+    steps.held_by("a")
+    steps.pod("newer", labels={INJECT: "false"})
+    steps.ready("newer")
+    steps.held_by("a")
+    assert not steps.entry("newer")
+
+
+def test_a_pod_that_reads_by_a_watch_may_read_itself_and_no_other(steps):
+    """The namespace's Role names Pods only where an agent's source is a watch; a handover between both sources."""
+    steps.gateway()
+    steps.route()
+    steps.pod("a")
+    steps.held_by("a")
+    assert readable_pods(steps) == []
+    steps.pod("w", notes={SOURCE: "watch"})
+    steps.held_by("w")
+    assert readable_pods(steps) == ["w"]
+    steps.pod("b")
+    steps.held_by("b")
+    steps.delete("pods", "w")
+    steps.api.wait(steps.role, lambda role: len(role["rules"]) == 1, SOON_S, "the Role to name no Pod")
+
+
+def readable_pods(steps: Steps) -> list[str]:
+    rules = steps.api.get(steps.role)["rules"]
+    return [name for rule in rules if rule["resources"] == ["pods"] for name in rule["resourceNames"]]
 
 
 def newest(steps: Steps):

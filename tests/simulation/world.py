@@ -15,13 +15,14 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from contract.names import CONTROLLER_NAME, LEASE_SECONDS, SELECTION, lease_name
+from contract.names import AGENT_CONTAINER, CONTROLLER_NAME, LEASE_SECONDS, SELECTION, lease_name
 from contract.report import Fence
 from controller.choice.expiry import patience_s
 from controller.choice.objects import (
     Address,
     ClassSpec,
     Condition,
+    Container,
     Gateway,
     GatewayClass,
     GatewaySpec,
@@ -150,8 +151,9 @@ class World:
             sidecar.fence = Fence.LIFETIME
         born = f"2026-01-01T00:01:{int(self.loop.now):02d}Z"
         labels = {"app": "web", "first": "yes" if life.name == "p0" else "no"}
+        spec = PodSpec(f"node-of-{life.name}", containers=(Container(AGENT_CONTAINER),))
         meta = Meta(life.name, "ns", life.uid, creation_timestamp=born, labels=labels)
-        self.server.put("pod", ("ns", life.name), Pod(meta, PodSpec(f"node-of-{life.name}"), PodStatus("Running")))
+        self.server.put("pod", ("ns", life.name), Pod(meta, spec, PodStatus("Running")))
         self.loop.after(0.01, sidecar.begin)
         self.loop.after(life.ready_after, self.set_ready, life.name, True)
 

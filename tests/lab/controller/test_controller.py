@@ -182,7 +182,7 @@ class Stage:
             "epoch": view.transitions,
             "status": json.loads(json.dumps(route).replace(self.space, "SPACE").replace(self.addresses[0], "ADDRESS")),
             "assigned": sorted(n for n, pod in pods.items() if ASSIGNMENT in pod["metadata"].get("annotations", {})),
-            "role": self.api.get(self.at("roles", "holdfast-sidecar"))["rules"][1]["resourceNames"],
+            "role": self.api.get(self.at("roles", "holdfast-sidecar"))["rules"][0]["resourceNames"],
         }
 
 
@@ -215,7 +215,7 @@ def test_from_a_route_to_a_holder(stage):
     stage.owned_by("a")
     stage.assigned("a", "r")
     message = stage.condition("DPV2Ready", "NotReported")
-    assert "check that the Pod has a container holdfast" in message
+    assert "read the log of its container holdfast" in message
     stage.take("a")
     assert stage.condition("Ready", "ProgrammingComplete") == f"Pod a has {stage.addresses[0]} on eth0"
     status = stage.api.get(stage.at("gkeiproutes", "r"))["status"]

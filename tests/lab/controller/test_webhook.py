@@ -25,6 +25,7 @@ from controller.injection.keeper import CONFIGURATION, NAMES, SECRET
 from controller.injection.release import SIDECAR_IMAGE
 from lab.errors import ApiError
 from lab.program import Program
+from lab.world import injection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -165,7 +166,7 @@ def replicas(world: World, binaries: Binaries) -> Iterator[Replicas]:
     for controller in world.controllers:
         controller.kill()
     made = Replicas(world)
-    with contextlib.ExitStack() as undo:
+    with injection.off(world.api), contextlib.ExitStack() as undo:
         for controller in world.controllers:
             undo.callback(controller.start)
         world.kubectl("apply", "-f", "-", stdin=manifest)

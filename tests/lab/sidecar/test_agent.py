@@ -225,7 +225,7 @@ class Stage:
         return json.dumps({"v": 1, "routes": [route] if addresses else []})
 
     def grant(self, *, pods: bool) -> None:
-        """The Role of docs/contract.md, as the controller keeps it, with or without the right to read Pods."""
+        """The Role of docs/contract.md, as the controller keeps it, with or without the right to read the two Pods."""
         self.world.api.patch(f"{_rbac(self.namespace)}/roles/{SIDECAR_ROLE}", {"rules": _rules(pods=pods)})
 
     def lease(self) -> LeaseView:
@@ -261,7 +261,8 @@ def _rules(*, pods: bool) -> list[dict[str, Any]]:
         "resourceNames": [lease_name(ROUTE)],
         "verbs": ["get", "watch", "update", "patch"],
     }
-    return [leases, *([{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "watch"]}] if pods else [])]
+    own = {"apiGroups": [""], "resources": ["pods"], "resourceNames": ["a", "b"], "verbs": ["get", "watch"]}
+    return [leases, *([own] if pods else [])]
 
 
 def _grant(world: World, namespace: str) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from lab.errors import LabError
 from lab.wiring import exists
+from sidecar.cluster.downward import annotation
 
 pytestmark = pytest.mark.lab
 
@@ -64,7 +65,7 @@ def test_a_pod_becomes_ready_with_its_addresses_and_its_sidecar(world, kube_name
     assert pod["status"]["podIP"] + "/16" in handle.addresses("eth0")
     assert any(each.startswith("10.201.") for each in handle.addresses("eth1"))
     assert {c["type"] for c in pod["status"]["conditions"]} >= {"PodScheduled", "Initialized", "ContainersReady"}
-    (sidecar,) = pod["status"]["ephemeralContainerStatuses"]
+    (sidecar,) = pod["status"]["initContainerStatuses"]
     assert sidecar["started"]
     assert took_s < 3, "bound to Ready is to take well under a second on an idle machine"
 
@@ -73,14 +74,16 @@ def test_the_sidecar_has_two_capabilities_and_a_bound_token_and_nothing_else(wor
     wait_ready(world, create(world, kube_namespace))
     handle = world.pod(kube_namespace, "one")
     pid = handle.sidecar_pid
-    exe = _until(lambda: (c := Path(f"/proc/{pid}/cmdline").read_text().split("\0")) and "sidecar.cli" in c and c)
-    assert "watch" in exe
+    exe = _until(
+        lambda: (c := Path(f"/proc/{pid}/cmdline").read_text().split("\0")) and c[-3:-2] == ["sidecar.cli"] and c
+    )
+    assert exe[-2:] == ["run", ""]
     admin_and_raw = (1 << 12) | (1 << 13)
     held = capabilities(pid)
     assert (held["CapBnd"], held["CapPrm"], held["CapEff"]) == (admin_and_raw,) * 3
     assert (held["CapInh"], held["CapAmb"]) == (0, 0)
     assert "NoNewPrivs:\t1" in Path(f"/proc/{pid}/status").read_text()
-    volume = Path(f"/proc/{pid}/root/run/secrets/kubernetes.io/serviceaccount")
+    volume = Path(f"/proc/{pid}/root/run/secrets/holdfast.dev")
     assert (volume / "namespace").read_text() == kube_namespace
     token = (volume / "token").read_text()
     review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token}}
@@ -88,10 +91,23 @@ def test_the_sidecar_has_two_capabilities_and_a_bound_token_and_nothing_else(wor
     assert user["extra"]["authentication.kubernetes.io/pod-uid"] == [handle.uid]
     environment = Path(f"/proc/{pid}/environ").read_text().strip("\0").split("\0")
     assert {each.split("=")[0] for each in environment} == {
-        *("PATH", "POD_NAME", "POD_NAMESPACE", "POD_UID", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT")
+        *("PATH", "POD_NAME", "POD_NAMESPACE", "POD_UID", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"),
+        *("HOLDFAST_SOURCE", "HOLDFAST_DIRECTORY"),
     }
+    assert {"HOLDFAST_SOURCE=downward", f"POD_UID={handle.uid}"} <= set(environment)
     mounts = Path(f"/proc/{pid}/mounts").read_text().splitlines()
     assert any(each.split()[1] == "/proc/sys" and each.split()[3].startswith("ro") for each in mounts)
+
+
+def test_the_sidecars_volume_has_the_annotations_as_they_are(world, kube_namespace):
+    path = create(world, kube_namespace, notes={"said": 'of "old"\nand new'})
+    wait_ready(world, path)
+    pid = world.pod(kube_namespace, "one").sidecar_pid
+    file = Path(f"/proc/{pid}/root/run/secrets/holdfast.dev/annotations")
+    assert annotation(file.read_text(), "said") == 'of "old"\nand new'
+    world.api.patch(path, {"metadata": {"annotations": {"said": None, "more": "ä\\"}}})
+    _until(lambda: annotation(file.read_text(), "more") == "ä\\")
+    assert annotation(file.read_text(), "said") is None
 
 
 def test_readiness_follows_the_app_at_once(world, kube_namespace):
@@ -122,8 +138,8 @@ def test_a_dead_sidecar_is_started_again_at_once_and_counted(world, kube_namespa
     handle = world.pod(kube_namespace, "one")
     before = handle.sidecar_pid
     handle.kill_sidecar()
-    pod = world.api.wait(path, lambda p: p["status"]["ephemeralContainerStatuses"][0]["restartCount"] == 1, _S)
-    (status,) = pod["status"]["ephemeralContainerStatuses"]
+    pod = world.api.wait(path, lambda p: p["status"]["initContainerStatuses"][0]["restartCount"] == 1, _S)
+    (status,) = pod["status"]["initContainerStatuses"]
     assert status["lastState"]["terminated"]["exitCode"] == 128 + signal.SIGKILL
     assert status["state"].keys() == {"running"}
     assert handle.sidecar_pid != before
@@ -198,7 +214,7 @@ def test_a_pod_on_a_network_that_is_not_there_waits_and_says_why(world, kube_nam
 
 def test_a_pod_without_a_sidecar(world, kube_namespace):
     pod = wait_ready(world, create(world, kube_namespace, labels={"holdfast.dev/inject": "false"}))
-    assert "ephemeralContainerStatuses" not in pod["status"]
+    assert "initContainerStatuses" not in pod["status"]
     with pytest.raises(LabError, match="no sidecar"):
         _ = world.pod(kube_namespace, "one").sidecar_pid
 

@@ -177,7 +177,7 @@ def test_a_killed_sidecar_is_started_again(world, web, kube_namespace):
     path = f"/api/v1/namespaces/{kube_namespace}/pods/{web[0].name}"
 
     def restarted(pod):
-        return any(each["restartCount"] == 1 for each in pod["status"]["ephemeralContainerStatuses"])
+        return any(each["restartCount"] == 1 for each in pod["status"]["initContainerStatuses"])
 
     world.api.wait(path, restarted, DEADLINE_S)
     assert web[0].sidecar_pid != before

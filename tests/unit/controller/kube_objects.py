@@ -81,8 +81,13 @@ def pod(
     unready: tuple[str, ...] = ("app",),
     gates: dict[str, str] | None = None,
     notes: dict[str, str] | None = None,
+    agent: str = "holdfast",
+    source: str = "downward",
 ) -> Pod:
-    """Make one; `unready` names the containers that keep it from being Ready, `gates` its gates with their status."""
+    """Make one; `unready` names the containers that keep it from being Ready, `gates` its gates with their status.
+
+    `agent` is what the one that is its agent is called, `source` what its environment says of its source.
+    """
     notes = dict(notes or {})
     if interfaces is not None:
         notes[INTERFACES] = json.dumps([{"interfaceName": k, "network": v} for k, v in interfaces.items()])
@@ -114,6 +119,11 @@ def pod(
             "nodeName": node,
             "hostNetwork": host_network,
             "readinessGates": [{"conditionType": each} for each in gates or {}],
+            "initContainers": [
+                {"name": "init", "image": "init:1", "env": [{"name": "A", "valueFrom": {"fieldRef": {}}}]},
+                {"name": agent, "env": [{"name": "HOLDFAST_SOURCE", "value": source}] if source else []},
+            ],
+            "containers": [{"name": "app"}, {"name": "agent"}],
         },
         "status": {
             "phase": phase,

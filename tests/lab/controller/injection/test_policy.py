@@ -18,6 +18,7 @@ from controller.injection.pod import STANDARD, admit, inject
 from controller.injection.policy import policies
 from controller.injection.sidecar import Settings
 from lab.errors import ApiError
+from lab.world import injection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -73,15 +74,16 @@ def names(body: Object) -> list[str]:
 @pytest.fixture(scope="module")
 def installed(world: World) -> Iterator[World]:
     text = documents(policies(SETTINGS))
-    world.apply(text)
-    for name in (PROBE, OTHER):
-        world.create_namespace(name)
-    until("the validating policy", lambda: "ValidatingAdm" in refusal(world, PROBE, pod(labels={INJECT: "maybe"})))
-    until("the mutating policy", lambda: not refusal(world, PROBE, pod(labels=ASKS)) and injects(world, ASKS))
-    yield world
-    world.kubectl("delete", "-f", "-", stdin=text)
-    for name in (PROBE, OTHER):
-        world.api.delete(f"/api/v1/namespaces/{name}")
+    with injection.off(world.api):
+        world.apply(text)
+        for name in (PROBE, OTHER):
+            world.create_namespace(name)
+        until("the validating policy", lambda: "ValidatingAdm" in refusal(world, PROBE, pod(labels={INJECT: "maybe"})))
+        until("the mutating policy", lambda: not refusal(world, PROBE, pod(labels=ASKS)) and injects(world, ASKS))
+        yield world
+        world.kubectl("delete", "-f", "-", stdin=text)
+        for name in (PROBE, OTHER):
+            world.api.delete(f"/api/v1/namespaces/{name}")
 
 
 @pytest.fixture

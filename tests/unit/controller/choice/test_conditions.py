@@ -208,7 +208,7 @@ PROGRESS = [
     pytest.param(
         [A],
         lease(owner="uid-a"),
-        ("Unknown", "NotReported", "check that the Pod has a container holdfast"),
+        ("Unknown", "NotReported", "read the log of its container holdfast"),
         None,
         id="not-reported",
     ),

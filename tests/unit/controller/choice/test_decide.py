@@ -6,9 +6,9 @@ import msgspec
 import pytest
 
 from contract.assignment import AddressEntry, decode_assignment
-from contract.names import GKE_CONTROLLER_NAME, lease_name
+from contract.names import CONTAINER, GKE_CONTROLLER_NAME, lease_name
 from controller.choice.acceptance import Mode
-from controller.choice.decide import decide, plan_route
+from controller.choice.decide import Access, decide, plan_route
 from controller.choice.expiry import life_sign, vacancy_sign
 from controller.choice.leases import LeaseAct
 from tests.unit.controller.kube_objects import (
@@ -430,11 +430,18 @@ def test_without_a_class_of_holdfasts_nothing_is_written():
 
 def test_access_is_for_routes_to_be_held_and_for_leases_still_there():
     refused = route("bad", "default", "10.0.0.0/8")
-    assert decide(world(route(), refused)).access == {"default": ("holdfast-r",)}
-    assert decide(world(refused)).access == {"default": ()}
-    assert decide(world(lease("old", holder="x"))).access == {"default": ("holdfast-old",)}
+    assert decide(world(route(), refused)).access == {"default": Access(("holdfast-r",))}
+    assert decide(world(refused)).access == {"default": Access()}
+    assert decide(world(lease("old", holder="x"))).access == {"default": Access(("holdfast-old",))}
     long = "x" * 250
-    assert decide(world(route(long))).access == {"default": (lease_name(long),)}
+    assert decide(world(route(long))).access == {"default": Access((lease_name(long),))}
+
+
+def test_access_names_the_pods_that_a_route_selects_and_that_read_by_a_watch():
+    """A container that a user wrote without the variable watches, as the program does by itself."""
+    watching = pod("w", source="watch"), pod("u", source=""), pod("m", notes={CONTAINER: "agent"})
+    others = pod("d"), pod("none", agent="x"), pod("far", source="watch", labels={}), pod("w", namespace="n", source="")
+    assert decide(world(route(), *watching, *others)).access == {"default": Access(("holdfast-r",), ("m", "u", "w"))}
 
 
 @pytest.mark.parametrize("name", ["x" * 253, "x" * 240])

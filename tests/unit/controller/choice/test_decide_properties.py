@@ -59,6 +59,8 @@ def pods(draw, space, name):
         deleting=draw(st.sampled_from([False, False, True])),
         labels=draw(st.sampled_from([{"app": "web"}, {"app": "web"}, {}])),
         assigned=draw(st.sampled_from([None, None, "{"])),
+        agent=draw(st.sampled_from(["holdfast", "holdfast", "other"])),
+        source=draw(st.sampled_from(["downward", "watch", ""])),
     )
 
 

@@ -29,6 +29,11 @@ VERDICTS = [
     pytest.param(pod("a"), ON_BLUE, (), Verdict.NOT_ON_NETWORK, id="not-on-the-network"),
     pytest.param(pod("a", interfaces=BLUE), ON_BLUE, (), Verdict.ELIGIBLE, id="on-the-network"),
     pytest.param(pod("a", interfaces={"e/1": "blue-network"}), ON_BLUE, (), Verdict.UNREADABLE, id="no-interface-name"),
+    pytest.param(pod("a", agent="other"), {}, (), Verdict.NO_AGENT, id="no-agent"),
+    pytest.param(pod("a", agent="other"), EXISTS, (), Verdict.NO_AGENT, id="Exists-no-agent"),
+    pytest.param(pod("a", notes={CONTAINER: "agent"}), {}, (), Verdict.ELIGIBLE, id="agent-of-another-name"),
+    pytest.param(pod("a", notes={CONTAINER: "none"}), {}, (), Verdict.NO_AGENT, id="names-an-agent-that-is-not-there"),
+    pytest.param(pod("a", host_network=True, agent="x"), {}, (), Verdict.HOST_NETWORK, id="not-injected-on-the-node"),
     pytest.param(pod("a", host_network=True), {}, (), Verdict.HOST_NETWORK, id="on-the-node's-network"),
     pytest.param(pod("a", host_network=True), EXISTS, (), Verdict.HOST_NETWORK, id="Exists-on-the-node's-network"),
     pytest.param(pod("a"), {}, ("uid-a",), Verdict.LOST, id="lost-though-Ready"),
@@ -68,6 +73,15 @@ HOLDERS = [
 @pytest.mark.parametrize(("how", "holder", "lost", "eligible"), HOLDERS)
 def test_a_holder_keeps_what_it_has_while_its_agent_alone_is_not_ready(how, holder, lost, eligible):
     assert judge(pod("a", ready=False, **how), route(), lost, holder).eligible is eligible
+
+
+def test_who_holds_has_an_agent_by_whatever_name():
+    """Made before agents had a name: it keeps what it has, and no more than that."""
+    found = pod("a", agent="mine")
+    assert judge(found, route(), (), "uid-a").eligible
+    assert judge(found, route(), (), "uid-b").verdict is Verdict.NO_AGENT
+    assert judge(found, route(), ("uid-a",), "uid-a").verdict is Verdict.LOST
+    assert judge(pod("a", agent="mine", ready=False), route(), (), "uid-a").verdict is Verdict.NOT_READY
 
 
 def test_a_pod_that_its_nodes_fate_makes_not_ready_is_not_taken_for_one_whose_agent_restarts():

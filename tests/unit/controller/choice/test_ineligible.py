@@ -7,6 +7,7 @@ import itertools
 import msgspec
 import pytest
 
+from contract.names import CONTAINER
 from controller.choice.elect import judge
 from controller.choice.ineligible import nobody
 from controller.choice.objects import PodStatus
@@ -46,6 +47,15 @@ NOBODY = [
         "1 Pod matches, it uses the node's network: h; remove hostNetwork from the Pod's template, since the address "
         "would be the node's",
         id="host-network",
+    ),
+    pytest.param(
+        [pod("a", agent="other"), pod("b", notes={CONTAINER: "mine"})],
+        {},
+        (),
+        "2 Pods match, none has an agent: b, a (no container holdfast; no container mine); label the Pod's template "
+        'holdfast.dev/inject: "true", or its namespace holdfast.dev/injection: enabled, or use holdfast inject, and '
+        "create the Pods anew",
+        id="no-agent",
     ),
     pytest.param(OFF_NETWORK[:1], ON_BLUE, (), f"1 Pod matches, it is not on network blue-network: n0; {ADD}", id="1"),
     pytest.param(

@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from contract.names import CONTAINER, INJECT, INJECTION, SOURCE
+from contract.names import CONTAINER, INJECT, INJECTION, SOURCE, Source
 from controller.choice.objects import Requirement, Selector
 from controller.injection.pod import admit, inject, json_patch
 from controller.injection.release import SIDECAR_IMAGE
-from controller.injection.sidecar import Source
 from tests.unit.controller.injection.pods import ASKS, SETTINGS, Object, any_pods, pod
 
 ENABLED = {INJECTION: "enabled"}

@@ -10,9 +10,10 @@ import yaml
 from click.testing import CliRunner
 
 from cli.main import main
+from contract.names import Source
 from controller.injection import policy
 from controller.injection.policy import LABELLED, SELECTED, policies
-from controller.injection.sidecar import Source, container, volume
+from controller.injection.sidecar import container, volume
 from tests.unit.controller.injection.pods import SETTINGS, Object
 from tests.unit.controller.injection.test_pod import REFUSED
 

@@ -111,9 +111,10 @@ def test_what_waits_to_be_started_again_says_for_how_long():
 # the beginning -------------------------------------------------------------------------------------------------
 
 
-def pod(labels=None, known=None):
+def pod(known=None, inits=("setup", SIDECAR)):
     spec = {"containers": [{"name": "app", "image": "image"}]}
-    return {"metadata": {"uid": "uid", "labels": labels or {}}, "spec": spec, "status": known or {}}
+    spec["initContainers"] = [{"name": each, "image": each} for each in inits]
+    return {"metadata": {"uid": "uid"}, "spec": spec, "status": known or {}}
 
 
 def test_a_new_pod_has_run_nothing():
@@ -123,13 +124,13 @@ def test_a_new_pod_has_run_nothing():
 
 
 def test_a_pod_that_is_not_injected_has_no_sidecar():
-    assert first_state(pod({"holdfast.dev/inject": "false"}), "10.200.1.1", NOW).sidecar is None
+    assert first_state(pod(inits=()), "10.200.1.1", NOW).sidecar is None
 
 
 def test_after_a_power_cut_what_ran_has_ended_once_more():
     ran = {"name": "app", "restartCount": 1, "state": {"running": {"startedAt": THEN}}}
     waited = {"name": SIDECAR, "restartCount": 3, "state": {"waiting": {"reason": BACK_OFF}}}
-    known = {"startTime": THEN, "containerStatuses": [ran], "ephemeralContainerStatuses": [waited]}
+    known = {"startTime": THEN, "containerStatuses": [ran], "initContainerStatuses": [waited]}
     state = first_state(pod(known=known), "10.200.1.1", NOW)
     assert state.started == THEN
     assert (state.app("app").restarts, state.app("app").exit_code) == (2, 255)
