@@ -87,21 +87,17 @@ async def _run(source: str, directory: Path, drain_s: float) -> bool:
     from sidecar.agent import Agent  # noqa: PLC0415
     from sidecar.cluster.client import ApiClient  # noqa: PLC0415
     from sidecar.cluster.downward import AnnotationFile  # noqa: PLC0415
-    from sidecar.cluster.identity import TokenFile, read_identity  # noqa: PLC0415
+    from sidecar.cluster.identity import certificates_file, read_identity, token_file  # noqa: PLC0415
     from sidecar.cluster.sources import assignment_watch  # noqa: PLC0415
     from sidecar.journal import Journal  # noqa: PLC0415
 
     # what was imported stays: not looking through it again and again spares the path to the frame some pauses
     gc.freeze()
-    me, token, journal = read_identity(), TokenFile(directory / "token"), Journal()
+    me, journal = read_identity(), Journal()
+    token, tls = token_file(directory / "token"), certificates_file(directory / "ca.crt")
     token()
-    ca_file = directory / "ca.crt"
-    try:
-        api = ApiClient(me.server, ca_file=ca_file, token=token)
-    except OSError as error:
-        raise EnvironmentMissing(
-            f"certificate {ca_file}: {error}; mount the service account token in the Pod"
-        ) from error
+    tls()
+    api = ApiClient(me.server, tls=tls, token=token)
     try:
         opened: OpenSource = lambda seen: assignment_watch(api, me, seen, journal)  # noqa: E731
         if source == Source.DOWNWARD:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import ssl
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -21,8 +20,8 @@ import msgspec
 from sidecar.errors import ApiError, Conflict, Forbidden, Gone, Invalid, NotFound, Unknown, Unreachable
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncGenerator, Callable
-    from pathlib import Path
 
 MERGE_PATCH: Final = "application/merge-patch+json"
 
@@ -99,11 +98,11 @@ class ApiClient:
 
     Args:
         server: ``https://host:port``; with ``http`` there is no TLS (a proxy in the Pod, or a test).
-        ca_file: the certificates that may sign the server's.
+        tls: gives what may sign the server's certificate; called for each connection, since that is replaced too.
         token: gives the bearer token; called for each request, since it is replaced while we run.
     """
 
-    def __init__(self, server: str, *, ca_file: Path | None, token: Callable[[], str]) -> None:
+    def __init__(self, server: str, *, tls: Callable[[], ssl.SSLContext] | None, token: Callable[[], str]) -> None:
         parts = urlsplit(server)
         self._host = parts.hostname or ""
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -111,10 +110,7 @@ class ApiClient:
         self._token = token
         self._idle: list[_Connection] = []
         self._written = asyncio.Event()
-        self._tls: ssl.SSLContext | None = None
-        if parts.scheme == "https":
-            self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            self._tls.load_verify_locations(ca_file)
+        self._tls = tls if parts.scheme == "https" else None
 
     def close(self) -> None:
         """Close the connections that are not in use."""
@@ -229,9 +225,10 @@ class ApiClient:
             connection.close()
 
     async def _connect(self) -> _Connection:
+        tls = self._tls() if self._tls is not None else None
         try:
             async with asyncio.timeout(_CONNECT_S):
-                reader, writer = await asyncio.open_connection(self._host, self._port, ssl=self._tls)
+                reader, writer = await asyncio.open_connection(self._host, self._port, ssl=tls)
         except TimeoutError as error:
             raise Unreachable(f"API server {self._authority}: no connection within {_CONNECT_S:.0f} s") from error
         except OSError as error:  # ssl.SSLError is one

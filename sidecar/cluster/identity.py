@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import ssl
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from sidecar.errors import EnvironmentMissing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 
@@ -52,29 +53,64 @@ def read_identity(environment: Mapping[str, str] | None = None) -> Identity:
     )
 
 
-class TokenFile:
-    """The Pod's bound token, read again when the kubelet has replaced it."""
+T = TypeVar("T")
 
-    def __init__(self, path: Path) -> None:
+
+class RenewedFile(Generic[T]):
+    """What a file says that the kubelet renews: read again when it is another file.
+
+    Args:
+        path: the file.
+        read: makes of it what is wanted; raises OSError or ValueError where that cannot be made.
+        what: what the file is, for the error.
+    """
+
+    def __init__(self, path: Path, read: Callable[[Path], T], what: str) -> None:
         self._path = path
+        self._read = read
+        self._what = what
         self._stamp: tuple[int, int] | None = None
-        self._token = ""
+        self._last: T | None = None
 
-    def __call__(self) -> str:
-        """Give the token.
+    def __call__(self) -> T:
+        """Give what it says now; while it is being replaced, or is damaged, what it said last.
 
         Raises:
-            EnvironmentMissing: there is no token to read.
+            EnvironmentMissing: it could never be read.
         """
         try:
             status = self._path.stat()
             stamp = (status.st_mtime_ns, status.st_ino)
             if stamp != self._stamp:
-                self._token = self._path.read_text().strip()
+                self._last = self._read(self._path)
                 self._stamp = stamp
-        except OSError as error:
-            if not self._token:  # while it is being replaced the last one still serves
+        except (OSError, ValueError) as error:
+            if self._last is None:
+                said = (error.strerror if isinstance(error, OSError) else "") or error
                 raise EnvironmentMissing(
-                    f"token {self._path}: {error.strerror}; mount the service account token in the Pod"
+                    f"{self._what} {self._path}: {said}; mount the service account token in the Pod"
                 ) from error
-        return self._token
+        assert self._last is not None  # noqa: S101 - set above, now or before
+        return self._last
+
+
+def token_file(path: Path) -> RenewedFile[str]:
+    """Read the Pod's bound token."""
+
+    def read(found: Path) -> str:
+        if token := found.read_text().strip():
+            return token
+        raise ValueError("it is empty")
+
+    return RenewedFile(path, read, "token")
+
+
+def certificates_file(path: Path) -> RenewedFile[ssl.SSLContext]:
+    """Read the certificates that may sign the API server's; a cluster's authority is replaced while Pods run."""
+
+    def read(found: Path) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(found)
+        return context
+
+    return RenewedFile(path, read, "certificate")

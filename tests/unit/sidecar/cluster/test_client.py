@@ -87,7 +87,7 @@ def then_stall(data):
 async def serving(*script, token=lambda: "secret"):
     server = Server(*script)
     listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
-    api = ApiClient(f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}", ca_file=None, token=token)
+    api = ApiClient(f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}", tls=None, token=token)
     try:
         yield server, api
     finally:

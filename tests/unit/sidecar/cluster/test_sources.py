@@ -77,7 +77,7 @@ async def follow(make, watches, read=None):
     """Run a watch until the script is over; give the server."""
     server = Server(watches, read or found(1))
     listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
-    api = ApiClient(f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}", ca_file=None, token=lambda: "t")
+    api = ApiClient(f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}", tls=None, token=lambda: "t")
     task = asyncio.create_task(make(api).run())
     try:
         await asyncio.wait_for(server.over.wait(), 10)
