@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.lab
 
 LONG_S = 2 * SOON_S
+KUBELET_S = 180.0
+"""A kubelet asks a lost API server again after 0.8 s, then twice as long each time up to 30 s, and up to twice that by
+chance (client-go tools/cache/reflector.go); of six outages of 12 s its files followed after 22 to 92 s."""
 
 
 @pytest.fixture
@@ -101,6 +104,11 @@ def test_the_api_server_is_away_for_longer_than_a_lease(two):
     plane.wait_ready().close()
     plane.renew_clients()
     held(two, "b")
+    two.delete("gkeiproutes", "r")
+    two.delete("pods", "a")
+    two.until(
+        "the kubelets to hear of it, on both nodes", lambda: not two.lease() and not two.pod_named("a"), KUBELET_S
+    )
 
 
 def silent(steps: Steps) -> None:
