@@ -1,4 +1,4 @@
-"""The images that real nodes run: a base by debootstrap, the app of the guide's manifests, and holdfast's sidecar.
+"""The images that real nodes run: a base by debootstrap, the guide's app, holdfast's sidecar, and the examples' apps.
 
 What takes long (the base: about a minute, and a mirror of Debian) is made once and kept in the lab's cache. To be
 called before the closed world is entered: nothing can be downloaded inside it.
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 APP: Final = "us-docker.pkg.dev/google-samples/containers/gke/hello-app:1.0"
 """The name that the guide's manifests give."""
+EXAMPLES: Final = SIDECAR_IMAGE.replace("sidecar", "examples")
+"""The name that the manifests of examples/ give."""
 _ARCHIVE: Final = "images.tar"
 _CHECKOUT: Final = Path(__file__).resolve().parents[2]
 _SUITE: Final = "bookworm"
@@ -82,11 +84,16 @@ def _images(fresh: Path, base: Path, wheels: Path) -> list[image.Image]:
     for package in ("contract", "sidecar"):
         shutil.copytree(_CHECKOUT / package, site / package, ignore=shutil.ignore_patterns("__pycache__"))
     sidecar = image.layer(site, fresh / "sidecar.layer.tar", _SITE)
+    examples = fresh / "examples"
+    not_run = shutil.ignore_patterns("Dockerfile", "*.go", "__pycache__")
+    shutil.copytree(_CHECKOUT / "images" / "examples", examples, ignore=not_run)
+    apps = image.layer(examples, fresh / "examples.layer.tar", "app")
     python = ("python3", "-B")
     return [
         image.pause(fresh / "pause.layer.tar"),
         image.Image(APP, (base, app), (*python, "-I", "-S", "/app.py")),
         image.Image(SIDECAR_IMAGE, (base, sidecar), (*python, "-m", "sidecar.cli"), (f"PYTHONPATH=/{_SITE}",)),
+        image.Image(EXAMPLES, (base, apps), python),
     ]
 
 

@@ -115,6 +115,12 @@ def test_examples_run_a_file_without_privilege(docker, tmp_path):
     assert (ended.code, ended.out) == (0, "65532 False\n"), ended.err
 
 
+def test_the_apps_of_the_examples_are_in_their_image(docker):
+    every = "import sys; sys.path.insert(0, '/app'); import assignment, hello, tcp_server, udp_server"
+    ended = docker.run("holdfast-examples", "-c", f"{every}; print(open('/app/tcp_server.sh').readline().strip())")
+    assert (ended.code, ended.out) == (0, "#!/bin/sh\n"), ended.err
+
+
 @pytest.mark.parametrize(("image", "user"), [("holdfast-sidecar", "0:0"), ("holdfast-controller", "65532:65532")])
 def test_a_manifest_needs_arguments_only(docker, image, user):
     config = docker.inspect(f"{image}:{BUILT}")["Config"]
