@@ -19,13 +19,14 @@ import os
 import select
 import socket
 import struct
+import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from lab.errors import ProgramError
+from lab.errors import CommandError, ProgramError
 from lab.program import Program
 from lab.wiring import Links
 
@@ -145,13 +146,39 @@ class Client:
         Raises:
             ProgramError: the process did not start.
         """
-        if address not in self._routed:  # of no network here: it is to be asked for on the client's own link
-            with Links(self._netns) as links:
-                links.route(f"{address}/32", "eth0")
-            self._routed.add(address)
+        self._reach(address)
         name = f"{self._netns}-{next(self._numbers)}"
         self._folder.mkdir(parents=True, exist_ok=True)
         return Probe(name, self._netns, address, self._folder)
+
+    def run(self, address: str, argv: Sequence[str], timeout_s: float) -> str:
+        """Run a program that talks to an address as any other host on the network does.
+
+        Args:
+            address: without prefix length.
+            argv: the program and its arguments.
+            timeout_s: how long it may take.
+
+        Returns:
+            Its standard output.
+
+        Raises:
+            CommandError: it failed; carries what it said.
+            subprocess.TimeoutExpired: it took longer.
+        """
+        self._reach(address)
+        command = ["nsenter", f"--net=/run/netns/{self._netns}", *argv]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout_s)
+        if done.returncode != 0:
+            raise CommandError(f"`{argv[0]}` on {self._netns} ended with {done.returncode}: {done.stderr.strip()}")
+        return done.stdout
+
+    def _reach(self, address: str) -> None:
+        if address in self._routed:
+            return
+        with Links(self._netns) as links:  # of no network here: it is to be asked for on the client's own link
+            links.route(f"{address}/32", "eth0")
+        self._routed.add(address)
 
 
 class Probe:
