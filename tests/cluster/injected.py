@@ -1,4 +1,4 @@
-"""The guide's manifests as injection leaves them: with the sidecar in every Pod's template."""
+"""Manifests of examples/ as injection leaves them: with the sidecar in every Pod's template."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from controller.injection import pod
 from controller.injection.release import SIDECAR_IMAGE
 from controller.injection.sidecar import Settings
 
-SEED = Path(__file__).resolve().parents[2] / "examples" / "seed"
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+SEED = EXAMPLES / "seed"
 
 Body = dict[str, Any]
 
@@ -32,7 +33,16 @@ def guide(name: str, source: Source = Source.DOWNWARD, **changes: Any) -> str:
         source: where the agents read their assignment.
         changes: fields of the spec of its Deployment or StatefulSet that are to be other ones.
     """
-    bodies = list(yaml.safe_load_all((SEED / name).read_text()))
+    return _injected([SEED / name], source, changes)
+
+
+def example(name: str) -> str:
+    """All manifests of a directory of examples/, in the order in which `kubectl apply -f` takes them, injected."""
+    return _injected(sorted((EXAMPLES / name).glob("*.yaml")), Source.DOWNWARD, {})
+
+
+def _injected(files: list[Path], source: Source, changes: Body) -> str:
+    bodies = [body for file in files for body in yaml.safe_load_all(file.read_text())]
     for body in bodies:
         if "template" in body.get("spec", {}):
             template = body["spec"]["template"]
