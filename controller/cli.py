@@ -15,6 +15,7 @@ import sys
 import threading
 import uuid
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -102,6 +103,7 @@ def _run(kubeconfig: Path | None, identity: str, wanted: _Wanted | None) -> int:
     leads: list[Callable[[], None]] = []
     loop, elector, targets = _assemble(kube, journal, me, leads)
     stops: list[Callable[[], None]] = [targets.pop("stop").set]
+    end = partial(loop.inbox.put, Stop())
     if wanted is not None:
         try:
             service = _webhook(wanted, kube, journal, elector, loop)
@@ -112,12 +114,13 @@ def _run(kubeconfig: Path | None, identity: str, wanted: _Wanted | None) -> int:
         targets |= service.targets()
         leads.append(service.led)
         stops.append(service.stop)
+        end = partial(service.drain, end)
 
     def ended(name: str, error: BaseException | None) -> None:
         loop.inbox.put(Ended(name, error))
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: loop.inbox.put(Stop()))
+        signal.signal(number, lambda *_: end())
     journal.tell("started", identity=me)
     for name, target in targets.items():
         start(name, target, ended)

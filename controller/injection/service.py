@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from controller.cluster.reflector import Reflector
 from controller.injection import certificate
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from controller.injection.sidecar import Settings
     from controller.injection.webhook import Asking
     from controller.journal import Journal
+
+DRAIN_S: Final = 1.0
+"""Longer than an API server that asks at all often takes to use each of its connections once more."""
 
 
 class Service:
@@ -70,6 +73,17 @@ class Service:
     def led(self) -> None:
         """Whether this replica leads has changed."""
         self._keeper.inbox.put(Wake())
+
+    def drain(self, then: Callable[[], None]) -> None:
+        """Answer for `DRAIN_S` more, on each connection one request at most.
+
+        Args:
+            then: called afterwards, by another thread.
+        """
+        self._webhook.drain()
+        timer = threading.Timer(DRAIN_S, then)
+        timer.daemon = True
+        timer.start()
 
     def stop(self) -> None:
         """End all of it."""

@@ -127,6 +127,7 @@ class Webhook:
     _loop: asyncio.AbstractEventLoop = field(init=False)
     _server: uvicorn.Server = field(init=False)
     _has_certificate: bool = False
+    _draining: bool = False
 
     def __post_init__(self) -> None:
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -153,6 +154,14 @@ class Webhook:
         with contextlib.closing(self._loop), self.listening:
             self._loop.run_until_complete(self._server.serve([self.listening]))
 
+    def drain(self) -> None:
+        """Close each connection with its next answer; of any thread.
+
+        The API server keeps connections, also after the replica has left the Service, and a request that crosses a
+        connection's end is lost: it is not repeated.
+        """
+        self._draining = True
+
     def stop(self) -> None:
         """End; what is under way is answered first."""
         self._server.should_exit = True
@@ -178,6 +187,12 @@ class Webhook:
         )
 
     async def _mutate(self, request: Request) -> Response:
+        response = await self._decided(request)
+        if self._draining:
+            response.headers["Connection"] = "close"
+        return response
+
+    async def _decided(self, request: Request) -> Response:
         body = b""
         async for part in request.stream():
             body += part

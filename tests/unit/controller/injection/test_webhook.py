@@ -122,10 +122,13 @@ class Served:
             tell(self.space)
 
     def request(self, method, path, body=None):
-        with contextlib.closing(http.client.HTTPSConnection("localhost", self.port, timeout=10, context=TRUST)) as c:
+        with self.connection() as c:
             c.request(method, path, body)
             got = c.getresponse()
             return got.status, got.read().decode()
+
+    def connection(self):
+        return contextlib.closing(http.client.HTTPSConnection("localhost", self.port, timeout=10, context=TRUST))
 
     def shown(self):
         return ssl.get_server_certificate(("127.0.0.1", self.port)).strip().encode()
@@ -199,3 +202,15 @@ def test_a_body_without_end_is_cut_off(served, monkeypatch):
 def test_a_port_that_is_taken_is_an_error(served):
     with pytest.raises(OSError, match="in use"):
         listen(served.port)
+
+
+def test_a_webhook_that_drains_answers_and_closes_each_connection_with_its_answer(served):
+    body = json.dumps(review(pod(ASKS)))
+    with served.connection() as kept:
+        for last in (False, True):
+            if last:
+                served.webhook.drain()
+            kept.request("POST", "/mutate", body)
+            got = kept.getresponse()
+            assert json.load(got)["response"]["allowed"] is True
+            assert got.will_close is last
