@@ -1,6 +1,7 @@
 # The two commands of the README are `make demo` and `make test`; `make help` lists the rest.
-# Everything is installed by these rules into .venv and the user's cache; nothing is written elsewhere. But for `images` and
-# `images-test` as root on Debian, where no Docker daemon answers: docker.io and debootstrap are installed when they are missing.
+# Everything is installed by these rules into .venv and the user's cache; nothing is written elsewhere. But as
+# root on Debian: `images`, `images-test` and `cluster-test` install docker.io and debootstrap where no Docker daemon answers, and
+# `cluster-test` what it lacks of containerd and more.
 PYTHON ?= python3
 MINUTES ?= 6
 VENV := .venv

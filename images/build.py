@@ -36,11 +36,14 @@ def main() -> None:
     parser.add_argument(
         "--base", default="", help="image to build on; default: what the Dockerfiles name, or debootstrap's"
     )
+    parser.add_argument(
+        "--folder", type=Path, default=ROOT / "build" / "images", help="where `--load tar` puts the files"
+    )
     parser.add_argument("--no-cache", action="store_true", help="build every layer anew")
     parser.add_argument("--tag", default=version(), help="default: the project's version")
     given = parser.parse_args()
     names = build(base(given.base), tag=given.tag, no_cache=given.no_cache)
-    load(names, given.load)
+    load(names, given.load, given.folder)
 
 
 def version() -> str:
@@ -102,13 +105,12 @@ def _build(name: str, file: str, arguments: dict[str, str], *, no_cache: bool) -
     return name
 
 
-def load(names: list[str], where: str) -> None:
-    """Put images where a cluster finds them: the daemon itself, a kind cluster, containerd, or files."""
+def load(names: list[str], where: str, folder: Path) -> None:
+    """Put images where a cluster finds them: the daemon itself, a kind cluster, containerd, or files in a folder."""
     if where == "kind":
         cluster = os.environ.get("KIND_CLUSTER", "kind")
         _run("kind", "load", "docker-image", "--name", cluster, *names)
     elif where in {"ctr", "tar"}:
-        folder = ROOT / "build" / "images"
         folder.mkdir(parents=True, exist_ok=True)
         for name in names:
             file = folder / f"{name.partition(':')[0]}.tar"

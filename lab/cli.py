@@ -87,7 +87,7 @@ def _world(nodes: str, networks: tuple[str, ...], controllers: int) -> World:
 
     programs = find(kubelet=True)
     return RealWorld(
-        networks=networks, controllers=controllers, binaries=programs, images=[images.archive()], state=state
+        networks=networks, controllers=controllers, binaries=programs, images=images.archives(), state=state
     )
 
 

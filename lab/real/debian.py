@@ -1,4 +1,4 @@
-"""What real nodes take from Debian: containerd, runc, CNI's plugins, iptables; and debootstrap for images.
+"""What real nodes take from Debian: containerd, runc, CNI's plugins, iptables.
 
 Found on the machine, else, as root on a machine with apt-get, installed by it; else an error names the packages.
 """
@@ -25,7 +25,6 @@ NEEDED: Final = {
         str(PLUGINS / each) for each in ("bridge", "host-local", "loopback", "macvlan")
     ),
     "iptables": ("iptables",),
-    "debootstrap": ("debootstrap",),
 }
 """Debian's package: its programs that are used."""
 
@@ -47,10 +46,21 @@ def ensure(progress: Progress) -> None:
         raise BinaryError(
             f"real nodes need {_named(lacking)}: install them (on Debian: apt-get install {' '.join(lacking)})"
         )
+    said = install(lacking)
+    if still := missing():
+        raise BinaryError(f"real nodes need {_named(still)}, and apt-get could not install {' '.join(still)}:\n{said}")
+
+
+def install(packages: list[str]) -> str:
+    """Install packages with apt-get.
+
+    Returns:
+        The last it said; that it did not fail is for the caller to see, by what is there.
+    """
     said = ""
-    for command in (["apt-get", "update"], ["apt-get", "install", "--yes", "--no-install-recommends", *lacking]):
+    for command in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
         done = subprocess.run(
-            command,
+            ["apt-get", *command],
             env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -58,8 +68,7 @@ def ensure(progress: Progress) -> None:
             check=False,
         )
         said = "\n".join((done.stderr or done.stdout).strip().splitlines()[-6:])
-    if still := missing():
-        raise BinaryError(f"real nodes need {_named(still)}, and apt-get could not install {' '.join(still)}:\n{said}")
+    return said
 
 
 def missing() -> list[str]:

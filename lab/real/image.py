@@ -89,6 +89,34 @@ def write(archive: Path, images: Sequence[Image]) -> Path:
     return archive
 
 
+def unpack(archive: Path, folder: Path) -> tuple[Path, ...]:
+    """Take the layers out of an archive of one image, lowest first.
+
+    Args:
+        archive: as `docker save` writes it, too.
+        folder: where they go.
+
+    Raises:
+        LabError: this is no such archive.
+    """
+    try:
+        with tarfile.open(archive) as tar:
+            manifest = json.loads(_read(tar, "manifest.json"))
+            layers = [folder / f"{archive.stem}.{number}.layer.tar" for number in range(len(manifest[0]["Layers"]))]
+            for layer, member in zip(layers, manifest[0]["Layers"], strict=True):
+                layer.write_bytes(_read(tar, member))
+    except (tarfile.TarError, OSError, KeyError, ValueError) as error:
+        raise LabError(f"{archive} is no archive of an image: {error}") from error
+    return tuple(layers)
+
+
+def _read(tar: tarfile.TarFile, name: str) -> bytes:
+    file = tar.extractfile(name)
+    if file is None:
+        raise KeyError(name)
+    return file.read()
+
+
 def _member(digest: str) -> str:
     return f"{digest}/layer.tar"
 

@@ -1,12 +1,12 @@
-"""The images that real nodes run: a base by debootstrap, the guide's app, holdfast's sidecar, and the examples' apps.
+"""The images that real nodes run: holdfast's own, as `make images` builds them, the guide's app, and the examples'.
 
-What takes long (the base: about a minute, and a mirror of Debian) is made once and kept in the lab's cache. To be
-called before the closed world is entered: nothing can be downloaded inside it.
+They are built with Docker when what they are made of has changed, and kept in build/. To be called before the closed
+world is entered: nothing can be downloaded inside it.
 """
 
 from __future__ import annotations
 
-import os
+import hashlib
 import shutil
 import subprocess
 import sys
@@ -15,126 +15,108 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from controller.injection.release import SIDECAR_IMAGE
-from lab.binaries import user_cache
 from lab.errors import BinaryError
 from lab.real import image
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from lab.binaries import Progress
 
 APP: Final = "us-docker.pkg.dev/google-samples/containers/gke/hello-app:1.0"
 """The name that the guide's manifests give."""
 EXAMPLES: Final = SIDECAR_IMAGE.replace("sidecar", "examples")
 """The name that the manifests of examples/ give."""
-_ARCHIVE: Final = "images.tar"
 _CHECKOUT: Final = Path(__file__).resolve().parents[2]
-_SUITE: Final = "bookworm"
-_PYTHON: Final = "3.11"
-"""The suite's."""
-_LEFT_OUT: Final = (
-    "usr/share/doc",
-    "usr/share/locale",
-    "usr/share/man",
-    "usr/share/info",
-    "var/cache",
-    "var/lib/apt/lists",
+_FOLDER: Final = _CHECKOUT / "build" / "lab-images"
+_SIDECAR, _CONTROLLER, _APPS = "holdfast-sidecar.tar", "holdfast-controller.tar", "apps.tar"
+_BUILD: Final = [
+    *(sys.executable, str(_CHECKOUT / "images" / "daemon.py"), "--"),
+    *(sys.executable, str(_CHECKOUT / "images" / "build.py"), "--load", "tar", "--folder"),
+]
+_SOURCES: Final = (
+    "Dockerfile.sidecar",
+    "pyproject.toml",
+    "requirements",
+    "images",
+    "contract",
+    "controller",
+    "sidecar",
 )
-_SITE: Final = "opt/holdfast"
+_APP_SOURCE: Final = _CHECKOUT / "lab" / "real" / "app.py"
+_EXAMPLES_SOURCE: Final = _CHECKOUT / "images" / "examples"
 
 
-def archive(cache: Path | None = None) -> Path:
-    """Where `ensure` puts the archive of all images."""
-    return (cache or user_cache()) / "images" / _ARCHIVE
+def archives(folder: Path = _FOLDER, *, controller: bool = False) -> list[Path]:
+    """Where `ensure` puts the archives: the sidecar's, the apps', and the controller's where it is asked for."""
+    return [folder / name for name in (_SIDECAR, _APPS, *([_CONTROLLER] if controller else []))]
 
 
-def ensure(progress: Progress, cache: Path | None = None) -> Path:
-    """Make the images that are not there yet or no longer current.
+def ensure(progress: Progress, folder: Path = _FOLDER) -> None:
+    """Build the images, unless they are there and what they are made of is as it was.
 
     Args:
-        progress: told what is under way.
-        cache: another place than the user's cache.
-
-    Returns:
-        The archive of all of them.
+        progress: told of a build.
+        folder: another place for the archives.
 
     Raises:
-        BinaryError: debootstrap or pip failed; shows what it said.
+        BinaryError: they cannot be built; shows what was said.
     """
-    folder = archive(cache).parent
+    stamp, sources = folder / "sources", _digest()
+    wanted = archives(folder, controller=True)
+    if stamp.exists() and stamp.read_text() == sources and all(each.exists() for each in wanted):
+        return
+    progress("building the images (Docker)", 0, 1)
     folder.mkdir(parents=True, exist_ok=True)
-    base = folder / f"base-{_SUITE}.tar"
-    if not base.exists():
-        progress("a base of the images (debootstrap)", 0, 3)
-        _debootstrap(base)
-    wheels = folder / "wheels"
-    lock = _CHECKOUT / "requirements" / "sidecar.txt"
-    if not (wheels / lock.name).exists() or (wheels / lock.name).read_bytes() != lock.read_bytes():
-        progress("the sidecar's libraries", 1, 3)
-        _install(lock, wheels)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as fresh:
-        made = image.write(Path(fresh) / _ARCHIVE, _images(Path(fresh), base, wheels))
-        made.replace(archive(cache))
-    return archive(cache)
+    stamp.unlink(missing_ok=True)
+    _build(folder)
+    _write_apps(folder)
+    stamp.write_text(sources)
 
 
-def _images(fresh: Path, base: Path, wheels: Path) -> list[image.Image]:
-    app = image.layer(_CHECKOUT / "lab" / "real" / "app.py", fresh / "app.layer.tar", "app.py")
-    site = fresh / "site"
-    shutil.copytree(wheels, site)
-    for package in ("contract", "sidecar"):
-        shutil.copytree(_CHECKOUT / package, site / package, ignore=shutil.ignore_patterns("__pycache__"))
-    sidecar = image.layer(site, fresh / "sidecar.layer.tar", _SITE)
-    examples = fresh / "examples"
-    not_run = shutil.ignore_patterns("Dockerfile", "*.go", "__pycache__")
-    shutil.copytree(_CHECKOUT / "images" / "examples", examples, ignore=not_run)
-    apps = image.layer(examples, fresh / "examples.layer.tar", "app")
-    python = ("python3", "-B")
-    return [
-        image.pause(fresh / "pause.layer.tar"),
-        image.Image(APP, (base, app), (*python, "-I", "-S", "/app.py")),
-        image.Image(SIDECAR_IMAGE, (base, sidecar), (*python, "-m", "sidecar.cli"), (f"PYTHONPATH=/{_SITE}",)),
-        image.Image(EXAMPLES, (base, apps), python),
-    ]
-
-
-def _debootstrap(base: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=base.parent, prefix=".base-") as fresh:
-        root = Path(fresh) / "root"
-        wanted = ["--variant=minbase", "--include=python3", _SUITE, str(root)]
-        _run(["debootstrap", *wanted, *_mirror()], "make the base of the images")
-        for each in _LEFT_OUT:
-            shutil.rmtree(root / each, ignore_errors=True)
-        image.layer(root, Path(fresh) / "layer.tar").replace(base)
-
-
-def _mirror() -> list[str]:
-    """The mirror that this machine's apt uses for the suite, where it uses one; else debootstrap has its own."""
-    command = ["apt-get", "indextargets", "--format", "$(SITE)", "Created-By: Packages", f"Codename: {_SUITE}"]
-    try:
-        said = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
-    except OSError:  # no Debian
-        return []
-    return said[:1]
-
-
-def _install(lock: Path, wheels: Path) -> None:
-    """Install what is locked, for the base's Python, complete or not at all."""
-    with tempfile.TemporaryDirectory(dir=wheels.parent, prefix=".wheels-") as fresh:
-        target = Path(fresh) / "target"
-        fitting = ["--only-binary", ":all:", "--implementation", "cp", "--python-version", _PYTHON]
-        how = ["--quiet", "--no-input", "--disable-pip-version-check", "--no-deps", "--require-hashes", "--no-compile"]
-        pip = [sys.executable, "-m", "pip", "install", *how, *fitting, "--requirement", str(lock)]
-        _run([*pip, "--target", str(target)], "install the sidecar's libraries")
-        shutil.copyfile(lock, target / lock.name)
-        shutil.rmtree(wheels, ignore_errors=True)
-        target.replace(wheels)
-
-
-def _run(command: list[str], what: str) -> None:
-    environment = {**os.environ, "PIP_USER": "0", "PATH": f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"}
+def _build(folder: Path) -> None:
     done = subprocess.run(
-        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        [*_BUILD, str(folder)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
     )
     if done.returncode != 0:
-        said = "\n".join((done.stderr or done.stdout).strip().splitlines()[-6:])
-        raise BinaryError(f"cannot {what}: `{' '.join(command[:4])} ...` said\n{said}")
+        said = "\n".join(done.stdout.strip().splitlines()[-12:])
+        raise BinaryError(f"cannot build the images, `make images` said\n{said}")
+
+
+def _write_apps(folder: Path) -> None:
+    """Put the apps on the sidecar's layer, so that a node keeps one Python on its disk."""
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as name:
+        fresh = Path(name)
+        python = image.unpack(folder / _SIDECAR, fresh)
+        app = image.layer(_APP_SOURCE, fresh / "app.layer.tar", "app.py")
+        shutil.copytree(_EXAMPLES_SOURCE, fresh / "examples", ignore=shutil.ignore_patterns("Dockerfile", "*.go"))
+        examples = image.layer(fresh / "examples", fresh / "examples.layer.tar", "app")
+        images = [
+            image.pause(fresh / "pause.layer.tar"),
+            image.Image(APP, (*python, app), ("python3", "-B", "-I", "-S", "/app.py")),
+            image.Image(EXAMPLES, (*python, examples), ("python3", "-B")),
+        ]
+        image.write(fresh / _APPS, images).replace(folder / _APPS)
+
+
+def _digest() -> str:
+    """What the images are made of, as a hash."""
+    found = hashlib.sha256()
+    for path in _sources():
+        found.update(f"{path.relative_to(_CHECKOUT)} {path.stat().st_size}\n".encode())
+        found.update(path.read_bytes())
+    return found.hexdigest()
+
+
+def _sources() -> Iterator[Path]:
+    for root in (*(_CHECKOUT / each for each in _SOURCES), _APP_SOURCE, Path(image.__file__)):
+        yield from sorted(
+            each
+            for each in ([root] if root.is_file() else root.rglob("*"))
+            if each.is_file() and "__pycache__" not in each.parts
+        )

@@ -104,9 +104,10 @@ class RealNode(NodeHandle):
         self._kill()
 
     def stop(self) -> None:
-        """End it for good."""
+        """End it for good; its disk, which is memory, goes."""
         self._kill()
         self._registrar.close()
+        shutil.rmtree(self.run_dir / "var" / "lib")
 
     def _kill(self) -> None:
         self.program.kill()  # by its death process 1 dies, and the kernel ends whatever is in its PID namespace

@@ -1,4 +1,4 @@
-"""One world with two real nodes for all tests of a run."""
+"""A world with two real nodes for the tests of each file, and the guide's namespaces in it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import pytest
 from lab.binaries import find
 from lab.real import configuration, images, machine
 from lab.real.world import RealWorld
+from lab.witness.ledger import LEASES, PODS
+from tests.cluster.injected import DEPLOYMENT, LONG_S, SEED, SPACES, STATEFULSET, in_space
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,12 +31,29 @@ def settings_before() -> dict[Path, str]:
     return {path: path.read_text() for path in paths}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def world(
     tmp_path_factory: pytest.TempPathFactory, settings_before: dict[Path, str], pytestconfig: pytest.Config
 ) -> Iterator[RealWorld]:
     assert settings_before
-    cni, programs, archives = pytestconfig.getoption("cni"), find(kubelet=True), [images.archive()]
+    cni, programs, archives = pytestconfig.getoption("cni"), find(kubelet=True), images.archives()
     state = tmp_path_factory.mktemp("world")
     with RealWorld(networks=NETWORKS, binaries=programs, images=archives, state=state, cni=cni) as world:
         yield world
+
+
+@pytest.fixture
+def cluster(world: RealWorld) -> Iterator[RealWorld]:
+    """The namespaces, the Network and the Gateway; afterwards no Pod, no Lease, no address is left of a test."""
+    for name in ("00-namespaces.yaml", "01-network.yaml", "allowed-pod-ips.yaml"):
+        world.apply(SEED / name)
+    for space in SPACES:
+        world.wait_service_account(space)
+    began = in_space(world, SPACES[0])
+    yield world
+    for name in (STATEFULSET, DEPLOYMENT, "allowed-pod-ips.yaml"):
+        world.kubectl("delete", "-f", str(SEED / name), "--ignore-not-found", "--wait=false")
+    ledger = began.ledger
+    began.until("all to be gone", lambda: not any(ledger.all(k, s) for k in (LEASES, PODS) for s in SPACES), LONG_S)
+    began.nowhere()
+    began.one_holder()

@@ -10,49 +10,25 @@ import pytest
 
 from contract.names import Source
 from lab.api_client import is_ready
-from lab.witness.ledger import LEASES, PODS
-from tests.cluster.injected import SEED, guide
-from tests.lab.steps import SOON_S, Steps, ledger_of
+from tests.cluster.injected import (
+    ADDRESSES,
+    DEPLOYMENT,
+    LONG_S,
+    ROUTE,
+    STATEFULSET,
+    four_ready,
+    guide,
+    held,
+    in_space,
+)
+from tests.lab.steps import SOON_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from lab.real.world import RealWorld
     from tests.lab.steps import Body
 
 pytestmark = pytest.mark.lab
 
-ADDRESSES = ("34.123.10.1/32", "34.123.10.2/32")
-STATEFULSET, DEPLOYMENT = "my-pod-ips-statefulset.yaml", "my-pod-ips-deployment-multi-nic.yaml"
-ROUTE = "my-pod-ips"
-LONG_S = 2 * SOON_S
 LEASE_S = 10.0
-
-
-@pytest.fixture
-def cluster(world: RealWorld) -> Iterator[RealWorld]:
-    """The namespaces, the Network and the Gateway; afterwards no Pod, no Lease, no address is left of a test."""
-    for name in ("00-namespaces.yaml", "01-network.yaml", "allowed-pod-ips.yaml"):
-        world.apply(SEED / name)
-    spaces = ("proxy-ss-ns", "proxy-deploy-ns")
-    for space in spaces:
-        world.wait_service_account(space)
-    began = in_space(world, spaces[0])
-    yield world
-    for name in (STATEFULSET, DEPLOYMENT, "allowed-pod-ips.yaml"):
-        world.kubectl("delete", "-f", str(SEED / name), "--ignore-not-found", "--wait=false")
-    ledger = began.ledger
-    began.until("all to be gone", lambda: not any(ledger.all(k, s) for k in (LEASES, PODS) for s in spaces), LONG_S)
-    began.nowhere()
-    began.one_holder()
-
-
-def in_space(world: RealWorld, space: str) -> Steps:
-    return Steps(world, ledger_of(world), space, ADDRESSES)
-
-
-def held(steps: Steps, who: str | Callable[[Body], object]):
-    return steps.held_by(who, *ADDRESSES, route=ROUTE, within_s=LONG_S)
 
 
 @pytest.mark.parametrize("source", Source)
@@ -141,10 +117,6 @@ def test_the_holders_node_is_drained(cluster):
     finally:
         cluster.kubectl("uncordon", holder.node)
     four_ready(steps)
-
-
-def four_ready(steps: Steps) -> None:
-    steps.until("four Ready Pods", lambda: len(steps.pods()) == 4 and all(map(is_ready, steps.pods())), LONG_S)
 
 
 def restarted(pod: Body) -> bool:

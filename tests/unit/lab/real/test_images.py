@@ -1,98 +1,91 @@
-"""The images are made once, and again when what they are made of has changed; debootstrap and pip are scripts here."""
+"""The images are built once, and again when what they are made of has changed; the build is a script here."""
 
 from __future__ import annotations
 
 import json
 import sys
 import tarfile
-from pathlib import Path
 
 import pytest
 
-from controller.injection.release import SIDECAR_IMAGE
-from lab.errors import BinaryError
-from lab.real import images
-from lab.real.image import PAUSE
+from lab.errors import BinaryError, LabError
+from lab.real import image, images
 
-BASE = "a base of the images (debootstrap)"
-LIBRARIES = "the sidecar's libraries"
-DEBOOTSTRAP = """#!/bin/sh
-root="$4"
-mkdir -p "$root/usr/bin" "$root/usr/share/doc/python3"
-touch "$root/usr/bin/python3" "$root/usr/share/doc/python3/copyright"
-"""
-FAILS = """#!/bin/sh
-echo "E: Failed getting release file" >&2
-exit 1
-"""
-PIP = f"""#!{sys.executable}
+BUILT = "building the images (Docker)"
+BUILD = """
 import pathlib, sys
-target = pathlib.Path(sys.argv[sys.argv.index("--target") + 1])
-assert "--require-hashes" in sys.argv
-(target / "h11").mkdir(parents=True)
+from lab.real import image
+folder = pathlib.Path(sys.argv[1])
+(folder / "python3").touch()
+layer = image.layer(folder / "python3", folder / "layer.tar", "usr/bin/python3")
+for name in ("holdfast-sidecar", "holdfast-controller"):
+    image.write(folder / f"{name}.tar", [image.Image(f"{name}:1", (layer,), (name,))])
 """
+FAILS = "import sys; print('no Docker daemon answers'); sys.exit(1)"
 
 
 @pytest.fixture
-def path(tmp_path, monkeypatch):
-    """A PATH with a debootstrap that works and no apt-get; `python -m pip` is a script too."""
-    folder = tmp_path / "path"
-    folder.mkdir()
-    for name, code in (("debootstrap", DEBOOTSTRAP), ("python", PIP)):
-        (folder / name).write_text(code)
-        (folder / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:/bin")
-    monkeypatch.setattr("sys.executable", str(folder / "python"))
-    monkeypatch.setattr(images, "_mirror", list)
-    return folder
+def build(monkeypatch):
+    """A build that works, and another one on request."""
+
+    def use(code):
+        monkeypatch.setattr(images, "_BUILD", [sys.executable, "-c", code])
+
+    use(BUILD)
+    return use
 
 
-def told(cache):
+def told(folder):
     steps = []
-    archive = images.ensure(lambda what, *_: steps.append(what), cache)
-    with tarfile.open(archive) as tar:
-        return steps, json.load(tar.extractfile("manifest.json"))
+    images.ensure(lambda what, *_: steps.append(what), folder)
+    return steps
 
 
-def members(archive, layer):
-    with tarfile.open(archive) as tar, tarfile.open(fileobj=tar.extractfile(layer)) as inner:
-        return inner.getnames()
+def test_the_app_stands_on_the_sidecars_layer(tmp_path, build):
+    assert build
+    assert told(tmp_path) == [BUILT]
+    sidecar, app, controller = images.archives(tmp_path, controller=True)
+    assert images.archives(tmp_path) == [sidecar, app]
+    assert controller.exists()
+    with tarfile.open(app) as tar:
+        pause, hello = json.load(tar.extractfile("manifest.json"))
+        with tarfile.open(fileobj=tar.extractfile(hello["Layers"][1])) as own:
+            assert own.getnames() == ["app.py"]
+    assert [pause["RepoTags"], hello["RepoTags"]] == [[image.PAUSE], [images.APP]]
+    with tarfile.open(sidecar) as tar:
+        assert json.load(tar.extractfile("manifest.json"))[0]["Layers"] == hello["Layers"][:1]
 
 
-def test_three_images_of_one_base(tmp_path, path):
-    assert path
-    steps, manifest = told(tmp_path)
-    assert steps == [BASE, LIBRARIES]
-    pause, app, sidecar = manifest
-    assert [each["RepoTags"][0] for each in manifest] == [PAUSE, images.APP, SIDECAR_IMAGE]
-    assert app["Layers"][0] == sidecar["Layers"][0] != pause["Layers"][0]
-
-
-def test_the_sidecars_image_has_its_packages_and_libraries_and_the_base_no_documentation(tmp_path, path):
-    assert path
-    _, manifest = told(tmp_path)
-    base, own = (members(images.archive(tmp_path), each) for each in manifest[2]["Layers"])
-    assert {f"{images._SITE}/{each}" for each in ("sidecar/cli.py", "contract/names.py", "h11")} <= set(own)
-    assert not [name for name in own if name.endswith(".pyc") or "/controller" in name]
-    assert "./usr/bin/python3" in base
-    assert not [name for name in base if "share/doc" in name]
-
-
-def test_what_took_long_is_made_once(tmp_path, path):
-    assert path
+def test_what_has_not_changed_is_built_once(tmp_path, build):
+    assert build
     told(tmp_path)
-    assert told(tmp_path)[0] == []
+    assert told(tmp_path) == []
 
 
-def test_other_locked_libraries_are_installed_anew(tmp_path, path):
-    assert path
+@pytest.mark.parametrize("gone", [each.name for each in images.archives(controller=True)])
+def test_an_archive_that_is_gone_is_built_anew(tmp_path, build, gone):
+    assert build
     told(tmp_path)
-    (tmp_path / "images" / "wheels" / "sidecar.txt").write_text("an older lock")
-    assert told(tmp_path)[0] == [LIBRARIES]
+    (tmp_path / gone).unlink()
+    assert told(tmp_path) == [BUILT]
 
 
-def test_a_base_that_cannot_be_made_says_why_and_leaves_nothing(tmp_path, path):
-    (path / "debootstrap").write_text(FAILS)
-    with pytest.raises(BinaryError, match=r"(?s)cannot make the base of the images: .*Failed getting release file"):
+def test_other_sources_are_built_anew(tmp_path, build, monkeypatch):
+    assert build
+    told(tmp_path)
+    monkeypatch.setattr(images, "_SOURCES", ("pyproject.toml",))
+    assert told(tmp_path) == [BUILT]
+
+
+def test_a_build_that_fails_says_why_and_is_tried_again(tmp_path, build):
+    build(FAILS)
+    with pytest.raises(BinaryError, match=r"(?s)cannot build the images.*no Docker daemon answers"):
         told(tmp_path)
-    assert list(Path(tmp_path, "images").iterdir()) == []
+    build(BUILD)
+    assert told(tmp_path) == [BUILT]
+
+
+def test_an_archive_that_is_none_is_named(tmp_path):
+    (tmp_path / "some.tar").write_text("no archive")
+    with pytest.raises(LabError, match=r"some\.tar is no archive of an image"):
+        image.unpack(tmp_path / "some.tar", tmp_path)
