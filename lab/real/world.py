@@ -40,6 +40,7 @@ class RealWorld(World):
         nodes: int = 2,
         networks: tuple[str, ...] = ("default", "blue-network"),
         controllers: int = 1,
+        bare: bool = False,
         cni: str = configuration.BRIDGE,
     ) -> None:
         """Nothing is started before the world is entered.
@@ -51,12 +52,15 @@ class RealWorld(World):
             nodes: how many nodes there are at first.
             networks: names of the networks; the first must be `default`.
             controllers: how many replicas of holdfast's controller are started.
+            bare: whether the cluster is new: nothing is installed, nor a controller started.
             cni: how the Pods are on their networks, `bridge` or `macvlan`.
 
         Raises:
             LabError: this user is not root, this machine has no cgroup v1, or an archive is not there.
         """
-        super().__init__(binaries=binaries, state=state, nodes=nodes, networks=networks, controllers=controllers)
+        super().__init__(
+            binaries=binaries, state=state, nodes=nodes, networks=networks, controllers=controllers, bare=bare
+        )
         require()
         if missing := [each for each in images if not each.is_file()]:
             raise LabError(

@@ -59,6 +59,7 @@ class World:
         nodes: int = 2,
         networks: tuple[str, ...] = ("default", "blue-network"),
         controllers: int = 1,
+        bare: bool = False,
     ) -> None:
         """Nothing is started before the world is entered.
 
@@ -68,13 +69,15 @@ class World:
             nodes: how many nodes there are at first.
             networks: names of the networks; the first must be `default`.
             controllers: how many replicas of holdfast's controller are started.
+            bare: whether the cluster is new: nothing is installed, nor a controller started.
         """
         self.binaries = binaries
         self.state = state
         self.logs = state / "logs"
         self.networks = Networks(networks)
         self._node_count = nodes
-        self._controller_count = controllers
+        self._controller_count = 0 if bare else controllers
+        self._bare = bare
         self._undo = contextlib.ExitStack()
         self.nodes: dict[str, NodeHandle] = {}
         self.controllers: tuple[Program, ...] = ()
@@ -104,7 +107,7 @@ class World:
         self.networks.make()
         self.control_plane = ControlPlane(self.binaries, self.state, self.logs)
         undo.callback(self.control_plane.stop)
-        bodies = install.manifests(self.binaries.gateway_crds) + self._injection()
+        bodies = [] if self._bare else [*install.manifests(self.binaries.gateway_crds), *self._injection()]
         self.api = self.control_plane.start()
         undo.callback(self.api.close)
         _link(closed.RUN / "kubeconfig", self.control_plane.admin_kubeconfig)
@@ -132,6 +135,8 @@ class World:
         return injection.manifests()
 
     def _start_controllers(self) -> tuple[Program, ...]:
+        if not self._controller_count:
+            return ()
         credentials = self.control_plane.credentials
         return controllers.start(
             self._controller_count, api=self.api, credentials=credentials, networks=self.networks, logs=self.logs

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab import closed
+from tests.lab.readme import everything, uninstall
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,16 +68,6 @@ class Cluster:
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done.stdout
 
-    def everything(self) -> dict[str, str]:
-        """Every object of every kind, as JSON, but for Events: they are a record, and go by themselves."""
-        kinds = self.run("kubectl api-resources --verbs=list --output=name").split()
-        wanted = ",".join(sorted(kind for kind in kinds if kind.partition(".")[0] != "events"))
-        items = json.loads(self.run(f"kubectl get --all-namespaces --output=json {wanted}"))["items"]
-        return {
-            f"{each['kind']} {each['metadata'].get('namespace', '')}/{each['metadata']['name']}": json.dumps(each)
-            for each in items
-        }
-
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
@@ -92,14 +81,6 @@ def cluster() -> Iterator[Cluster]:
         lab.stdout.read()
 
 
-def _uninstall() -> list[str]:
-    """The commands of the README, word for word."""
-    text = (ROOT / "README.md").read_text()
-    block = re.search(r"To uninstall.*?\n\n((?:    [^\n]*\n)+)", text, re.DOTALL)
-    assert block is not None
-    return [line.strip() for line in block[1].splitlines()]
-
-
 def test_install_and_uninstall(cluster: Cluster) -> None:
     cluster.run(f"kubectl apply -k {INJECTION}")
     cluster.run(f"kubectl apply -k {INJECTION}")
@@ -108,11 +89,11 @@ def test_install_and_uninstall(cluster: Cluster) -> None:
     cluster.run("kubectl apply -f -", USERS)
     for kind, name in (("lease", "holdfast-route"), ("rolebinding", "holdfast-sidecar")):
         cluster.run(f"kubectl wait --namespace mine {kind}/{name} --for=create --timeout={DEADLINE_S:g}s")
-    commands = _uninstall()
+    commands = uninstall()
     assert commands[-1] == f"kubectl delete -k {INJECTION}"
     for command in commands:
         cluster.run(command)
-    left = cluster.everything()
+    left = everything(cluster.run)
     assert "Gateway mine/addresses" in left, "what is the user's own stays"
     assert [key for key, text in left.items() if "holdfast" in text] == []
     assert [key for key in left if "networking.gke.io" in key or "GatewayClass" in key] == []
