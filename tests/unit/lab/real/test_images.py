@@ -41,19 +41,24 @@ def told(folder):
     return steps
 
 
-def test_the_app_stands_on_the_sidecars_layer(tmp_path, build):
+def test_the_apps_stand_on_the_sidecars_layer(tmp_path, build):
     assert build
     assert told(tmp_path) == [BUILT]
-    sidecar, app, controller = images.archives(tmp_path, controller=True)
-    assert images.archives(tmp_path) == [sidecar, app]
+    sidecar, apps, controller = images.archives(tmp_path, controller=True)
+    assert images.archives(tmp_path) == [sidecar, apps]
     assert controller.exists()
-    with tarfile.open(app) as tar:
-        pause, hello = json.load(tar.extractfile("manifest.json"))
-        with tarfile.open(fileobj=tar.extractfile(hello["Layers"][1])) as own:
-            assert own.getnames() == ["app.py"]
-    assert [pause["RepoTags"], hello["RepoTags"]] == [[image.PAUSE], [images.APP]]
+    with tarfile.open(apps) as tar:
+        pause, *made = json.load(tar.extractfile("manifest.json"))
+        names = []
+        for each in made:
+            with tarfile.open(fileobj=tar.extractfile(each["Layers"][1])) as own:
+                names.append(own.getnames())
+    assert names[0] == ["app.py"]
+    assert "app/udp_server.py" in names[1]
+    assert [each["RepoTags"] for each in (pause, *made)] == [[image.PAUSE], [images.APP], [images.EXAMPLES]]
     with tarfile.open(sidecar) as tar:
-        assert json.load(tar.extractfile("manifest.json"))[0]["Layers"] == hello["Layers"][:1]
+        below = json.load(tar.extractfile("manifest.json"))[0]["Layers"]
+    assert [each["Layers"][:1] for each in made] == [below, below]
 
 
 def test_what_has_not_changed_is_built_once(tmp_path, build):
