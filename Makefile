@@ -40,10 +40,11 @@ lint: install  ## ruff, mypy --strict, import-linter
 	$(BIN)/lint-imports
 
 unit: install  ## pure code: tables, properties, simulation
-	$(PYTEST) --ignore=tests/lab --ignore=tests/cluster --ignore=tests/images
+	$(PYTEST) --ignore=tests/lab --ignore=tests/worlds --ignore=tests/cluster --ignore=tests/images
 
 lab-test: install  ## real kernel, real API server, in a closed world of network namespaces
 	$(LAB) $(PYTEST) tests/lab
+	$(BIN)/holdfast lab run --old-etcd -- $(PYTEST) tests/worlds
 
 LOAD ?= docker
 BASE ?=

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from lab import closed
+from lab import closed, etcd
 from lab.binaries import Binaries, find
 
 if TYPE_CHECKING:
@@ -35,10 +35,13 @@ def lab() -> None:
 @lab.command(context_settings=_PASS_ON)
 @click.option("--name", help="Name of the lab, for `holdfast lab exec`.")
 @click.option("--real", is_flag=True, help="See that there is what real nodes need, too.")
+@click.option(
+    "--old-etcd", is_flag=True, help="See that there is an etcd without progress requests, too (Debian 12's)."
+)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-def run(name: str | None, command: tuple[str, ...], *, real: bool) -> None:
+def run(name: str | None, command: tuple[str, ...], *, real: bool, old_etcd: bool) -> None:
     """Run COMMAND in a fresh lab, stop all that it leaves behind, and exit with its exit code."""
-    prepare(real=real)
+    prepare(real=real, old_etcd=old_etcd)
     closed.enter(list(command), name)
 
 
@@ -120,8 +123,8 @@ def _inside(name: str, command: list[str]) -> NoReturn:
     closed.join(name, command, {"KUBECONFIG": str(_KUBECONFIG), "PATH": path, "PS1": f"{name}# "})
 
 
-def prepare(*, real: bool = False) -> Binaries:
-    """Find the control plane's programs, or build them under a progress bar; and what real nodes need, if asked to.
+def prepare(*, real: bool = False, old_etcd: bool = False) -> Binaries:
+    """Find the control plane's programs, or build them under a progress bar; and if asked to, what else is needed.
 
     To be called before a closed world is entered: no module can be downloaded inside it.
     """
@@ -141,6 +144,8 @@ def prepare(*, real: bool = False) -> Binaries:
 
     try:
         found = find(show, kubelet=real)
+        if old_etcd:
+            etcd.ensure_old(show)
         if real:
             _prepare_real(show)
         return found

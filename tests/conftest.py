@@ -8,7 +8,7 @@ import pytest
 
 from lab import closed
 
-CLOSED = [Path(__file__).parent / each for each in ("lab", "cluster")]
+CLOSED = [Path(__file__).parent / each for each in ("lab", "worlds", "cluster")]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

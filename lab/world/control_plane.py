@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from lab import wiring
+from lab import etcd, wiring
 from lab.api_client import ApiClient
 from lab.errors import ApiError, ApiUnreachable, ProgramError
 from lab.program import Program
@@ -28,6 +28,7 @@ SERVICE = "10.255.0.1"
 """The address of the Service `kubernetes`: the first of its range. Nothing but a real node leads there."""
 _ETCD_URL = "http://127.0.0.1:2379"
 _PEER_URL = "http://127.0.0.1:2380"
+_NO_FSYNC_SINCE = (3, 5)
 _START_S = 30.0
 _ASK_AGAIN_S = 0.02
 NODE_NUMBERS = range(1, 10)
@@ -160,10 +161,15 @@ def _etcd(binaries: Binaries, folder: Path) -> list[str]:
         f"--listen-peer-urls={_PEER_URL}",
         f"--initial-advertise-peer-urls={_PEER_URL}",
         f"--initial-cluster=default={_PEER_URL}",
-        # the lab's state lies on a tmpfs and ends with it: waiting for a disk would only measure the disk
-        "--unsafe-no-fsync",
+        *_without_waiting(binaries.etcd),
+        "--logger=zap",
         "--log-level=warn",
     ]
+
+
+def _without_waiting(program: Path) -> list[str]:
+    """The lab's state lies on a tmpfs and ends with it: waiting for a disk would only measure the disk."""
+    return ["--unsafe-no-fsync"] if etcd.version(program) >= _NO_FSYNC_SINCE else []
 
 
 def _api_server(binaries: Binaries, credentials: Credentials) -> list[str]:

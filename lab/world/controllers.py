@@ -24,7 +24,14 @@ _TOKEN_S = 24 * 3600
 
 
 def start(
-    count: int, *, api: ApiClient, credentials: Credentials, networks: Networks, logs: Path
+    count: int,
+    *,
+    api: ApiClient,
+    credentials: Credentials,
+    networks: Networks,
+    logs: Path,
+    first: int = 0,
+    env: dict[str, str] | None = None,
 ) -> tuple[Program, ...]:
     """Start replicas of the controller; each can be killed, paused and started again by itself.
 
@@ -34,15 +41,17 @@ def start(
         credentials: where their kubeconfig is written.
         networks: on the first of which each gets a place.
         logs: where their logs go.
+        first: the number of the first of them.
+        env: what they find in their environment beside ours, such as where another version's code lies.
     """
     token = account_token(api, SYSTEM_NAMESPACE, CONTROLLER_ACCOUNT, _TOKEN_S)
     kubeconfig = credentials.kubeconfig(CONTROLLER_ACCOUNT, token)
     replicas = []
-    for number in range(count):
+    for number in range(first, first + count):
         name = f"ctl-{number}"
         networks.host(name, name, 0, _FIRST_HOST + number)
         argv = [sys.executable, "-m", "controller.cli", "run", "--kubeconfig", str(kubeconfig), "--identity", name]
-        replica = Program(f"controller-{number}", argv, logs / f"controller-{number}.log", name)
+        replica = Program(f"controller-{number}", argv, logs / f"controller-{number}.log", name, env or {})
         replica.start()
         replicas.append(replica)
     return tuple(replicas)

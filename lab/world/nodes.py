@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import select
+import shlex
 import signal
 import socket
 import sys
@@ -23,6 +24,7 @@ from lab.world.credentials import node_user
 from lab.world.networks import SWITCH, port
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from lab.world.credentials import Credentials
@@ -35,7 +37,16 @@ _END_S = 5.0
 class NodeHandle:
     """One node as the world sees it."""
 
-    def __init__(self, number: int, *, networks: Networks, credentials: Credentials, folder: Path, logs: Path) -> None:
+    def __init__(
+        self,
+        number: int,
+        *,
+        networks: Networks,
+        credentials: Credentials,
+        folder: Path,
+        logs: Path,
+        sidecar: Sequence[str] = (),
+    ) -> None:
         """Make its network namespace; it is started by `start`.
 
         Args:
@@ -44,6 +55,7 @@ class NodeHandle:
             credentials: where its kubeconfig is written.
             folder: in which it gets a directory of its own name.
             logs: where its log goes.
+            sidecar: the command that its Pods' sidecars are; ours when left out.
         """
         self.name = f"node-{number}"
         self.number = number
@@ -51,6 +63,7 @@ class NodeHandle:
         (self.run_dir / "pods").mkdir(parents=True)
         self._networks = networks
         self._logs = logs
+        self._sidecar = sidecar
         self.netns = self._make_netns()
         self.program = self._make_program(credentials.kubeconfig(self.name, credentials.token(node_user(self.name))))
 
@@ -60,6 +73,8 @@ class NodeHandle:
     def _make_program(self, kubeconfig: Path) -> Program:
         argv = [sys.executable, "-m", "lab.world.kubelet", "--name", self.name, "--kubeconfig", str(kubeconfig)]
         argv += ["--run-dir", str(self.run_dir), "--networks", ",".join(self._networks.names)]
+        if self._sidecar:
+            argv += ["--sidecar", shlex.join(self._sidecar)]
         return Program(self.name, argv, self._logs / f"{self.name}.log", self.netns)
 
     def start(self) -> None:

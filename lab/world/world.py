@@ -29,7 +29,7 @@ from lab.world.nodes import NodeHandle
 from lab.world.pods import PodHandle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from lab.api_client import ApiClient
@@ -60,6 +60,7 @@ class World:
         networks: tuple[str, ...] = ("default", "blue-network"),
         controllers: int = 1,
         bare: bool = False,
+        sidecar: Sequence[str] = (),
     ) -> None:
         """Nothing is started before the world is entered.
 
@@ -70,6 +71,7 @@ class World:
             networks: names of the networks; the first must be `default`.
             controllers: how many replicas of holdfast's controller are started.
             bare: whether the cluster is new: nothing is installed, nor a controller started.
+            sidecar: the command that Pods' sidecars are on every node; ours when left out.
         """
         self.binaries = binaries
         self.state = state
@@ -78,6 +80,7 @@ class World:
         self._node_count = nodes
         self._controller_count = 0 if bare else controllers
         self._bare = bare
+        self._sidecar = sidecar
         self._undo = contextlib.ExitStack()
         self.nodes: dict[str, NodeHandle] = {}
         self.controllers: tuple[Program, ...] = ()
@@ -115,9 +118,8 @@ class World:
         self.witness = Witness(self.state, self.logs / "witness.log")
         undo.callback(self.witness.stop)
         self.witness.start()
-        self.controllers = self._start_controllers()
-        for controller in self.controllers:
-            undo.callback(controller.kill)
+        if self._controller_count:
+            self.controllers = self._start_controllers(undo, self._controller_count)
         for _ in range(self._node_count):
             undo.callback(self._add().stop)
         for number, name in enumerate(self.networks.names):
@@ -134,13 +136,21 @@ class World:
         """What gives Pods their sidecar."""
         return injection.manifests()
 
-    def _start_controllers(self) -> tuple[Program, ...]:
-        if not self._controller_count:
-            return ()
-        credentials = self.control_plane.credentials
-        return controllers.start(
-            self._controller_count, api=self.api, credentials=credentials, networks=self.networks, logs=self.logs
+    def _start_controllers(
+        self, undo: contextlib.ExitStack, count: int, first: int = 0, env: dict[str, str] | None = None
+    ) -> tuple[Program, ...]:
+        started = controllers.start(
+            count,
+            api=self.api,
+            credentials=self.control_plane.credentials,
+            networks=self.networks,
+            logs=self.logs,
+            first=first,
+            env=env,
         )
+        for controller in started:
+            undo.callback(controller.kill)
+        return started
 
     def _add(self) -> NodeHandle:
         node = self._make_node(len(self.nodes) + 1)
@@ -151,7 +161,12 @@ class World:
     def _make_node(self, number: int) -> NodeHandle:
         credentials = self.control_plane.credentials
         return NodeHandle(
-            number, networks=self.networks, credentials=credentials, folder=self.state / "nodes", logs=self.logs
+            number,
+            networks=self.networks,
+            credentials=credentials,
+            folder=self.state / "nodes",
+            logs=self.logs,
+            sidecar=self._sidecar,
         )
 
     def _wait_node(self, node: NodeHandle) -> None:
@@ -170,6 +185,20 @@ class World:
                     raise
             else:
                 return
+
+    def add_controllers(self, count: int, env: dict[str, str] | None = None) -> tuple[Program, ...]:
+        """Start more replicas of the controller; `controllers` has them too.
+
+        Args:
+            count: how many.
+            env: what they find in their environment beside ours.
+
+        Returns:
+            The new ones.
+        """
+        new = self._start_controllers(self._undo, count, len(self.controllers), env)
+        self.controllers += new
+        return new
 
     # nodes and Pods --------------------------------------------------------------------------------------------
 

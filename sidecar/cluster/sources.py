@@ -53,8 +53,8 @@ class ObjectWatch:
     """One object, by name, for as long as this runs.
 
     It is read first, and then watched from what the server's cache has (version 0). A watch without a version would be
-    one request less, but the server answers it with 500 where its etcd has no progress requests (before 3.4.25 and
-    3.5.8). A watch from the version that was read would end with 410 where the object has not changed for long.
+    one request less, but the server answers it with 500 where its etcd has no progress requests (before 3.4.31 and
+    3.5.13). A watch from the version that was read would end with 410 where the object has not changed for long.
 
     Args:
         collection: path of its collection, as ``/api/v1/namespaces/default/pods``.

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from lab.api_client import is_ready
+from lab.real import cgroups
 from lab.real.images import APP
 from tests.cluster.injected import inject
 from tests.lab.steps import NICS, SOON_S, steps_in
@@ -17,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lab.real.world import RealWorld
-    from tests.lab.steps import Steps
+    from tests.lab.steps import Body, Steps
 
 pytestmark = pytest.mark.lab
 
@@ -82,6 +89,66 @@ def test_the_sidecar_is_stopped_and_goes_on(two):
     two.announced(successor, two.addresses[0], mark)
     holder.resume_sidecar()
     held(two, "b")
+
+
+def test_the_sidecar_runs_out_of_memory(two):
+    """It is killed by the kernel, for its container's limit, and goes on where it was."""
+    holder = held(two, "b")
+    killed, mark = holder.sidecar_pid, two.world.witness.mark()
+    with out_of_memory(killed):
+        two.until("the sidecar to be started again", lambda: oom_killed(two.pod_named("b")), LONG_S)
+    ready(two, "b")
+    two.announced_again(holder, two.addresses[0], mark)
+    again = held(two, "b")
+    assert again.uid == holder.uid
+    assert again.sidecar_pid != killed
+    assert two.removals(two.addresses[0], mark) == []
+
+
+HOG = """
+import os, sys
+with open("/proc/self/oom_score_adj", "w") as file:
+    file.write("-1000")
+with open(sys.argv[1], "w") as file:
+    file.write(str(os.getpid()))
+taken = bytearray(48 << 20)
+for at in range(0, len(taken), 4096):
+    taken[at] = 1
+input()
+"""
+"""Takes most of what a control group may have, and is not what the kernel ends for it."""
+
+
+@contextlib.contextmanager
+def out_of_memory(pid: int) -> Iterator[None]:
+    """Another process takes the memory of a container, whose own one the kernel ends."""
+    lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    (own,) = (path for _, kinds, path in (line.split(":", 2) for line in lines) if kinds == "memory")
+    entry = f"{cgroups.ROOT / 'memory'}{own}/cgroup.procs"
+    with subprocess.Popen([sys.executable, "-I", "-S", "-c", HOG, entry], stdin=subprocess.PIPE) as hog:
+        yield
+        hog.communicate(b"\n")
+
+
+def oom_killed(pod: Body) -> bool:
+    said = pod.get("status", {}).get("initContainerStatuses", [])
+    return any(each.get("lastState", {}).get("terminated", {}).get("reason") == "OOMKilled" for each in said)
+
+
+def test_the_app_ends_again_and_again(two):
+    """Each time the other Pod has the address, for as long as the kubelet waits to start the app once more."""
+    for restarts in (1, 2):
+        holder = held(two, "b")
+        node = two.world.node(holder.node)
+        for pid in node.pod(two.space, "b")["app_pids"]:
+            os.kill(pid, signal.SIGKILL)
+        held(two, "a")
+        two.until(
+            "the app to be started again",
+            lambda: two.pod_named("b")["status"]["containerStatuses"][0]["restartCount"] == restarts,  # noqa: B023
+            LONG_S,
+        )
+        held(two, "b")
 
 
 def test_all_controllers_are_killed(two):

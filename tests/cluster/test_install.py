@@ -186,6 +186,42 @@ def test_the_deployment(cluster):
     held(steps, lambda pod: pod["metadata"]["creationTimestamp"] == newest)
 
 
+@pytest.mark.parametrize("level", ["baseline", "restricted"])
+def test_under_a_pod_security_standard_who_asks_is_refused_and_whom_a_route_selects_runs_without(world, level):
+    """Both standards forbid what the agent needs; a Deployment's ReplicaSet says so."""
+    world.create_namespace(level)
+    labels = {INJECTION: "enabled", "pod-security.kubernetes.io/enforce": level}
+    world.api.patch(f"/api/v1/namespaces/{level}", {"metadata": {"labels": labels}})
+    with steps_in(world, level) as steps:
+        steps.gateway()
+        steps.route()
+        quiet = {
+            "runAsNonRoot": True,
+            "runAsUser": 65532,
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
+        }
+        app = {"name": "app", "image": images.APP, "securityContext": quiet}
+        made = {"metadata": {"name": "selected", "labels": {"app": "web"}}, "spec": {"containers": [app]}}
+        made["metadata"]["annotations"] = {INTERFACES: NICS}
+        steps.api.create(steps.at("pods"), made)
+        steps.ready("selected")
+        assert not with_agent(steps.pod_named("selected"))
+        steps.condition("Ready", "NoPodsFound", part="it has no agent: selected")
+        template = {"metadata": {"labels": {"app": "x", INJECT: "true"}}, "spec": {"containers": [app]}}
+        spec = {"replicas": 1, "selector": {"matchLabels": {"app": "x"}}, "template": template}
+        steps.api.create(steps.at("deployments"), {"metadata": {"name": "x"}, "spec": spec})
+        sets = f"/apis/apps/v1/namespaces/{level}/replicasets"
+        (refused,) = steps.api.wait(sets, lambda found: found and found[0]["status"].get("conditions"), LONG_S)
+        (said,) = refused["status"]["conditions"]
+        assert (said["type"], said["reason"]) == ("ReplicaFailure", "FailedCreate")
+        assert f'violates PodSecurity "{level}:latest"' in said["message"]
+        assert f'container "{AGENT_CONTAINER}" must not include "NET_ADMIN", "NET_RAW"' in said["message"]
+        steps.delete("pods", "selected")
+    world.api.delete(f"/api/v1/namespaces/{level}")
+
+
 # the controllers come and go ---------------------------------------------------------------------------------------
 
 

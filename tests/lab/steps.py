@@ -76,6 +76,8 @@ class Steps:
     plain: str = "eth0"
     """An interface without any persistent address; empty: there is none."""
     mark: float = field(default_factory=time.time)
+    beside: Body = field(default_factory=dict)
+    """What the specs of the Pods that are made here have beside their app."""
 
     @property
     def api(self) -> ApiClient:
@@ -131,14 +133,17 @@ class Steps:
             "labels": {"app": "web", "name": name, **(labels or {})},
             "annotations": {INTERFACES: NICS, **(notes or {})},
         }
-        spec = _pod_spec() | {"terminationGracePeriodSeconds": grace_s} | ({"nodeName": node} if node else {})
+        spec = self._pod_spec() | {"terminationGracePeriodSeconds": grace_s} | ({"nodeName": node} if node else {})
         self.api.create(self.at("pods"), {"metadata": meta, "spec": spec})
 
     def deployment(self, replicas: int) -> None:
         labels = {"app": "web"}
-        template = {"metadata": {"labels": labels, "annotations": {INTERFACES: NICS}}, "spec": _pod_spec()}
+        template = {"metadata": {"labels": labels, "annotations": {INTERFACES: NICS}}, "spec": self._pod_spec()}
         spec = {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template}
         self.api.create(self.at("deployments"), {"metadata": {"name": "web"}, "spec": spec})
+
+    def _pod_spec(self) -> Body:
+        return {"terminationGracePeriodSeconds": 2, "containers": [{"name": "app", "image": "app:1"}], **self.beside}
 
     def delete(self, sort: str, name: str) -> None:
         self.api.delete(self.at(sort, name))
@@ -358,10 +363,6 @@ def steps_in(world: World, space: str) -> Iterator[Steps]:
     steps.until("all Leases to be gone", lambda: not steps.ledger.all(LEASES, space))
     steps.nowhere()
     steps.one_holder()
-
-
-def _pod_spec() -> Body:
-    return {"terminationGracePeriodSeconds": 2, "containers": [{"name": "app", "image": "app:1"}]}
 
 
 def is_ready(pod: Body) -> bool:
