@@ -54,8 +54,8 @@ def main() -> None:
         holders = made.two_holders(mark)
     print(heading("On real kubelets"))
     print("| ms | source | p50 | p99 | most | n |\n|---|---|---|---|---|---|")
-    for what, found in rows.items():
-        for source, values in found.items():
+    for what, by_source in rows.items():
+        for source, values in by_source.items():
             print(f"| {what} | {source} | {figures(values)} |")
     print(f"\nTwo holders: {holders} times. The Lease's duration is 10 s.")
 

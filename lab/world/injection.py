@@ -7,14 +7,13 @@ played kubelet starts is what a real one would be told to.
 from __future__ import annotations
 
 import contextlib
-import time
 from typing import TYPE_CHECKING, Any, Final
 
 from contract.names import AGENT_CONTAINER, INJECT
 from controller.injection.policy import policies
 from controller.injection.release import SIDECAR_IMAGE
 from controller.injection.sidecar import Settings
-from lab.errors import WaitTimeout
+from lab.world.effect import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,8 +24,6 @@ Object = dict[str, Any]
 
 POLICY: Final = "holdfast-lab"
 _BINDINGS: Final = "/apis/admissionregistration.k8s.io/v1beta1/mutatingadmissionpolicybindings"
-_EFFECTIVE_S: Final = 20.0
-_ASK_AGAIN_S: Final = 0.03
 
 
 def manifests() -> list[Object]:
@@ -44,12 +41,8 @@ def wait(api: ApiClient, *, on: bool = True) -> None:
     Raises:
         WaitTimeout: it does not come to that.
     """
-    deadline = time.monotonic() + _EFFECTIVE_S
-    while _injects(api) is not on:
-        if time.monotonic() > deadline:
-            what = "come into" if on else "go out of"
-            raise WaitTimeout(f"the policy {POLICY} did not {what} effect within {_EFFECTIVE_S:g} s")
-        time.sleep(_ASK_AGAIN_S)
+    what = "come into" if on else "go out of"
+    until(lambda: _injects(api) is on, f"the policy {POLICY} did not {what} effect")
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from contract.names import ASSIGNMENT
-from lab.errors import ApiError, WaitTimeout
+from lab.errors import ApiError
 from lab.world import injection
+from lab.world.effect import WITHIN_S, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,8 +33,6 @@ _NOT_HERE = {"controller.yaml"}
 _GATEWAY_API = ("gateway.networking.k8s.io_gatewayclasses.yaml", "gateway.networking.k8s.io_gateways.yaml")
 _CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_EFFECTIVE_S = 20.0
-_ASK_AGAIN_S = 0.03
 
 
 def manifests(gateway_crds: Path) -> list[Object]:
@@ -57,7 +57,7 @@ def install(api: ApiClient, bodies: list[Object]) -> None:
     with ThreadPoolExecutor(max_workers=4) as pool:
         list(pool.map(lambda body: api.create(names.collection(body), body), crds + early))
         wanted = {body["metadata"]["name"] for body in crds}
-        api.wait(_CRDS, lambda found: wanted <= _established(found), _EFFECTIVE_S, "definitions to be established")
+        api.wait(_CRDS, lambda found: wanted <= _established(found), WITHIN_S, "definitions to be established")
         list(pool.map(lambda body: api.create(names.collection(body), body), rest))
     _until_effective(api, {body["metadata"]["name"] for body in rest if body["kind"] == "ValidatingAdmissionPolicy"})
     if any(body["metadata"]["name"] == injection.POLICY for body in rest):
@@ -83,15 +83,18 @@ class _Resources:
     def collection(self, body: Object) -> str:
         version = body["apiVersion"]
         root = f"/apis/{version}" if "/" in version else f"/api/{version}"
-        deadline = time.monotonic() + _EFFECTIVE_S
-        while body["kind"] not in self._known.get(version, {}):
-            self._known[version] = self._served(root)
-            if time.monotonic() > deadline:
-                raise WaitTimeout(f"the API server does not serve {body['kind']} in {root} after {_EFFECTIVE_S:g} s")
-            if body["kind"] not in self._known[version]:
-                time.sleep(_ASK_AGAIN_S)  # discovery learns of a definition some time after it is Established
+        if body["kind"] not in self._known.get(version, {}):
+            # discovery learns of a definition some time after it is Established
+            until(
+                lambda: self._learns(version, root, body["kind"]),
+                f"the API server does not serve {body['kind']} in {root}",
+            )
         plural, namespaced = self._known[version][body["kind"]]
         return f"{root}/namespaces/{body['metadata']['namespace']}/{plural}" if namespaced else f"{root}/{plural}"
+
+    def _learns(self, version: str, root: str, kind: str) -> bool:
+        self._known[version] = self._served(root)
+        return kind in self._known[version]
 
     def _served(self, root: str) -> dict[str, tuple[str, bool]]:
         try:
@@ -125,16 +128,13 @@ _FORBIDDEN: dict[str, tuple[str, Object]] = {
 def _until_effective(api: ApiClient, policies: set[str]) -> None:
     """Try each policy with a write that it forbids, until it is refused; the API server compiles policies some time
     after it has stored them, and says so by no event."""  # noqa: D205, D209
-    deadline = time.monotonic() + _EFFECTIVE_S
+    began_s = time.monotonic()
     for policy in sorted(policies & _FORBIDDEN.keys()):
-        path, body = _FORBIDDEN[policy]
-        while not _refuses(api, policy, path, body):
-            if time.monotonic() > deadline:
-                raise WaitTimeout(f"the policy {policy} did not come into effect within {_EFFECTIVE_S:g} s")
-            time.sleep(_ASK_AGAIN_S)
+        until(partial(_refuses, api, policy), f"the policy {policy} did not come into effect", began_s)
 
 
-def _refuses(api: ApiClient, policy: str, path: str, body: Object) -> bool:
+def _refuses(api: ApiClient, policy: str) -> bool:
+    path, body = _FORBIDDEN[policy]
     try:
         api.create(path, body, dryRun="All")
     except ApiError as error:
