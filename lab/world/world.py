@@ -222,12 +222,18 @@ class World:
     def pod(self, namespace: str, name: str) -> PodHandle:
         """Take hold of a Pod that runs now.
 
+        Of several with one name on different nodes (one was deleted by force, and its node still ends it) it is the one
+        that the API server knows.
+
         Raises:
             LabError: no node runs one of that name.
         """
-        for node in self.nodes.values():
-            if found := pods.handle(node, namespace, name):
-                return found
+        found = [each for node in self.nodes.values() if (each := pods.handle(node, namespace, name))]
+        if len(found) > 1:
+            known = self.api.list(f"/api/v1/namespaces/{namespace}/pods", fieldSelector=f"metadata.name={name}")
+            found = [each for each in found if each.uid in [pod["metadata"]["uid"] for pod in known]]
+        if found:
+            return found[0]
         raise LabError(f"no node of this lab runs a Pod {namespace}/{name} now")
 
     def pods(self, namespace: str) -> list[PodHandle]:

@@ -188,14 +188,31 @@ def test_a_pod_of_the_same_name_is_another(world, kube_namespace):
 
 
 def test_a_third_pod_of_one_name_waits_for_the_second_that_waits_for_the_first(world, kube_namespace):
-    path = create(world, kube_namespace)
+    path = create(world, kube_namespace, nodeName="node-1")
     wait_ready(world, path)
-    world.pod(kube_namespace, "one").pause_sidecar()  # so that the first takes its grace period to end
+    first = world.pod(kube_namespace, "one")
+    paused = first.sidecar_pid
+    first.pause_sidecar()  # so that the first takes its grace period to end
     for _ in range(2):
         world.api.delete(path, {"gracePeriodSeconds": 0})
-        create(world, kube_namespace)
+        create(world, kube_namespace, nodeName="node-1")
     pod = wait_ready(world, path)
+    assert not Path(f"/proc/{paused}").exists()
     assert world.pod(kube_namespace, "one").uid == pod["metadata"]["uid"]
+
+
+def test_of_two_pods_with_one_name_on_two_nodes_the_one_is_meant_that_the_api_server_knows(world, kube_namespace):
+    path = create(world, kube_namespace, nodeName="node-1")
+    wait_ready(world, path)
+    first = world.pod(kube_namespace, "one")
+    first.pause_sidecar()
+    for grace_s in (60, 0):  # its node takes its time over it, and the API server forgets it at once
+        world.api.delete(path, {"gracePeriodSeconds": grace_s})
+    create(world, kube_namespace, nodeName="node-2")
+    pod = wait_ready(world, path)
+    assert first.uid in [each.uid for each in world.pods(kube_namespace)]
+    assert world.pod(kube_namespace, "one").uid == pod["metadata"]["uid"]
+    first.resume_sidecar()
 
 
 def test_a_pod_on_a_network_that_is_not_there_waits_and_says_why(world, kube_namespace):
