@@ -62,7 +62,6 @@ class Route:
         tasks: asyncio.TaskGroup,
         changed: Callable[[], None],
     ) -> None:
-        self.entry: RouteEntry | None = entry
         self.state = State(me.uid)
         self._lease = entry.lease
         self._subject = f"route {entry.route}"
@@ -96,17 +95,15 @@ class Route:
 
     def assign(self, entry: RouteEntry | None) -> None:
         """Note what the assignment says of this route."""
-        if entry == self.entry and self.state.entry is not None:
-            return
-        self.entry = entry
-        self.feed(Assigned(entry))
-        self.prepare()
+        if entry != self.state.entry or self.state.unassigned:
+            self.feed(Assigned(entry))
 
     def prepare(self) -> None:
         """Make everything ready, or again where interfaces have changed."""
         if self._preparing is not None:
             self._preparing.cancel()
-        self._preparing = None if self.entry is None else self._tasks.create_task(self._prepare(self.entry))
+        entry = self.state.entry
+        self._preparing = None if entry is None else self._tasks.create_task(self._prepare(entry))
 
     def kernel_changed(self) -> None:
         """Compare what stands with what the machine believes."""
@@ -127,6 +124,8 @@ class Route:
         self.state, actions = machine.step(before, event, boottime())
         for action in actions:
             self._start(action)
+        if self.state.entry is not before.entry:
+            self.prepare()
         # after the actions have begun: a line in the log costs more than a frame
         asyncio.get_running_loop().call_soon(self._tell, before, self.state)
         self._set_timer()
@@ -137,8 +136,7 @@ class Route:
         self.feed(LeaseSeen(view))
 
     def _standing(self) -> frozenset[str]:
-        wanted = {item.address for item in self.entry.addresses} if self.entry else set()
-        return frozenset(wanted | self.state.present) & self._placement.placed.keys()
+        return (self.state.named | self.state.present) & self._placement.placed.keys()
 
     def _set_timer(self) -> None:
         if self._timer is not None:

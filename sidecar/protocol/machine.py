@@ -236,6 +236,7 @@ PASSAGES: Final[dict[tuple[Phase, Phase], str]] = {
     (_H, _O): "the deadline has passed, or the Lease is another's",
     (_H, _W): "freed by the controller with nothing configured",
     (_H, _B): "the Lease is deleted",
+    (_H, _A): "freed or deleted with nothing configured, and the entry is gone",
     (_L, _W): "handed over or released",
     (_L, _A): "released, and the entry is gone",
     (_L, _H): "the successor is no longer prepared, or another is to follow",

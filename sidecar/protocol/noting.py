@@ -48,18 +48,30 @@ CONFIGURE_RETRY_S: Final = 1.0
 replace = msgspec.structs.replace
 
 
-def note(s: State, event: Event, now: float) -> State:  # noqa: C901, PLR0911 - one case per event
+def note(s: State, event: Event, now: float) -> State:
     """Say what is known after an event.
+
+    An entry that goes counts once the Lease names this Pod no longer as owner, as the controller writes it first: where
+    the assignment lags, what went may be an older absence, before the entry by which this Pod was made owner.
 
     Raises:
         IllegalEvent: it answers an action that is not in flight.
     """
+    s = _note(s, event, now)
+    if s.unassigned and not s.owner:
+        s = replace(s, entry=None, unassigned=False, prepared=False, configure_at_s=now)
+    return s
+
+
+def _note(s: State, event: Event, now: float) -> State:  # noqa: C901, PLR0911 - one case per event
     match event:
         case Written() | Refused() | Unanswered() | ReadDone() | Configured() | Removed():
             return _note_result(s, event, now)
+        case Assigned(None):
+            return replace(s, unassigned=True)
         case Assigned(entry):
-            changed = entry != s.entry
-            return replace(s, entry=entry, prepared=s.prepared and not changed, configure_at_s=now)
+            prepared = s.prepared and entry == s.entry
+            return replace(s, entry=entry, unassigned=False, prepared=prepared, configure_at_s=now)
         case LeaseSeen(view):
             return _note_lease(s, view)
         case Prepared(fence):

@@ -32,6 +32,7 @@ class State(msgspec.Struct, frozen=True):
 
     Attributes:
         me: UID of this Pod.
+        unassigned: the assignment no longer names the route, and the Lease still names this Pod as owner.
         lease: the newest version seen.
         base_s: when the last write that counts as a sign of life was sent; None: there is none that counts.
         duration_s: the least Lease duration seen since the base.
@@ -48,6 +49,7 @@ class State(msgspec.Struct, frozen=True):
 
     me: str
     entry: RouteEntry | None = None
+    unassigned: bool = False
     lease: LeaseView | None = None
     base_s: float | None = None
     duration_s: float = 0.0
@@ -75,6 +77,11 @@ class State(msgspec.Struct, frozen=True):
     def mine(self) -> bool:
         """Whether the Lease, as far as known, names this Pod as holder."""
         return self.lease is not None and self.lease.holder == self.me
+
+    @property
+    def owner(self) -> bool:
+        """Whether the Lease, as far as known, names this Pod as owner."""
+        return self.lease is not None and self.lease.owner == self.me
 
     @property
     def deadline_s(self) -> float | None:

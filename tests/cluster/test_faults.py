@@ -9,13 +9,11 @@ import subprocess
 import sys
 import threading
 import time
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from contract.names import ASSIGNMENT
 from lab.api_client import is_ready
 from lab.real import cgroups
 from lab.real.images import APP
@@ -72,33 +70,7 @@ def ready(steps: Steps, *names: str) -> None:
 
 
 def held(steps: Steps, who: str):
-    """Wait until a Pod holds, and until the kubelets have told all others that it is not they.
-
-    An agent whose file still has its old entry takes over at once when it is chosen again, and may let go for a moment
-    when the file catches up: what is tried here is not that.
-    """
-    handle = steps.held_by(who, within_s=LONG_S)
-    for name in sorted({pod["metadata"]["name"] for pod in steps.pods()} - {who}):
-        steps.until(f"{name}'s entry to be gone, unless it is lost", partial(dismissed, steps, name))
-        caught_up(steps, name)
-    return handle
-
-
-def dismissed(steps: Steps, name: str) -> bool:
-    view = steps.lease()
-    return not steps.entry(name) or (view is not None and steps.uid(name) in view.lost)
-
-
-def caught_up(steps: Steps, name: str) -> None:
-    """Wait until the file of a Pod's annotations is as the Pod is: a file on another's disk is no event."""
-    pod = steps.pod_named(name)
-    inside = steps.world.node(pod["spec"]["nodeName"]).inside()
-    volume = f"var/lib/kubelet/pods/{steps.uid(name)}/volumes/kubernetes.io~projected/holdfast"
-    file = Path(f"/proc/{inside}/root/{volume}/annotations")
-    deadline, pause = time.monotonic() + LONG_S, threading.Event()
-    while (ASSIGNMENT in file.read_text()) is not steps.entry(name):
-        assert time.monotonic() < deadline, f"the kubelet does not write what {name} is to hold"
-        pause.wait(0.05)
+    return steps.held_by(who, within_s=LONG_S)
 
 
 def test_readiness_is_lost_and_comes_again(two):

@@ -242,6 +242,7 @@ MUTANTS = (
         "float(min(view.duration_s, newest_s))",
         "float(view.duration_s)",
     ),
+    one("an entry that goes counts at once", NOTING, "if s.unassigned and not s.owner:", "if s.unassigned:"),
     one("an owner that takes nothing is never lost", EXPIRY, "if not self._counts[key].held)", "if False)"),
 )
 

@@ -177,7 +177,7 @@ class Route:
 
     def __init__(self, sidecar, lease, entry):
         self.sidecar = sidecar
-        self.entry = entry
+        self._first = entry
         self.state = State(sidecar.me)
         self.gone = False
         self._lease = ("ns", lease)
@@ -189,7 +189,7 @@ class Route:
 
     def begin(self):
         self._watch = self.sidecar.line.watch("lease", self._lease, self._lease_seen)
-        self.assign(self.entry)
+        self.assign(self._first)
         if standing := self._standing():
             self.feed(KernelSeen(standing))
 
@@ -199,26 +199,23 @@ class Route:
         self.sidecar.line.watches.remove(self._watch)
 
     def assign(self, entry):
-        if entry == self.entry and self.state.entry is not None:
-            return
-        self.entry = entry
-        self.feed(Assigned(entry))
-        self.prepare()
+        if entry != self.state.entry or self.state.unassigned:
+            self.feed(Assigned(entry))
 
     def prepare(self):
         self._preparing += 1
-        if self.entry is not None:
+        if self.state.entry is not None:
             self.sidecar.post(0.002 + self.sidecar.rng.random() * 0.02, self._ready, self._preparing)
 
     def _ready(self, attempt):
-        if attempt != self._preparing or self.entry is None or self.gone:
+        if attempt != self._preparing or self.state.entry is None or self.gone:
             return
         if self.sidecar.fit:
             self._result = Prepared(self.sidecar.fence)
         else:
             failed = AddressState.FAILED
             self._result = Unprepared(
-                tuple(AddressReport(each.address, "eth1", failed, "no eth1") for each in self.entry.addresses)
+                tuple(AddressReport(each.address, "eth1", failed, "no eth1") for each in self.state.entry.addresses)
             )
         if self._known:
             self.feed(self._result)
@@ -241,8 +238,7 @@ class Route:
             self.feed(KernelSeen(standing))
 
     def _standing(self):
-        wanted = {each.address for each in self.entry.addresses} if self.entry else set()
-        return frozenset(wanted | self.state.present) & self.sidecar.kernel.ends.keys()
+        return (self.state.named | self.state.present) & self.sidecar.kernel.ends.keys()
 
     @property
     def over(self):
@@ -257,6 +253,7 @@ class Route:
             return
         sidecar = self.sidecar
         now = sidecar.clock.boot()
+        before = self.state
         try:
             self.state, actions = machine.step(self.state, event, now)
         except (IllegalEvent, AssertionError, AttributeError) as error:
@@ -265,6 +262,10 @@ class Route:
         self._note_phase(now)
         for action in actions:
             self._start(action)
+        if self.state.entry is not before.entry:
+            if self.state.entry is None and self.state.owner:
+                sidecar.world.violated("choice", f"{sidecar.name} is to let go what it shall hold")
+            self.prepare()
         self._set_timer(now)
         sidecar.changed()
 

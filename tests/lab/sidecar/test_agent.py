@@ -207,9 +207,9 @@ class Stage:
         made = contract_lease.create(ROUTE, self.namespace, owner.uid, DURATION_S, addresses=named)
         self.controller.create(self.lease_path.rpartition("/")[0], made)
 
-    def own(self, owner: Pod) -> None:
-        view = self.lease()
-        patch = contract_lease.name_owner(view, owner.uid, duration_s=DURATION_S, lost=(), addresses=view.addresses)
+    def own(self, owner: Pod | None) -> None:
+        view, uid = self.lease(), owner.uid if owner else ""
+        patch = contract_lease.name_owner(view, uid, duration_s=DURATION_S, lost=(), addresses=view.addresses)
         del patch["metadata"]["resourceVersion"]  # a test has no use for losing the race with a renewal
         self.controller.patch(self.lease_path, patch)
 
@@ -373,6 +373,7 @@ def test_source_downward_goes_by_its_file_and_needs_no_right_to_read_pods(stage,
     stage.own(b)
     stage.wait_announced(b)
     assert (a.addresses(), b.addresses()) == (set(), {ADDRESS})
+    stage.own(None)
     b.annotated()
     stage.wait(lambda view: not view.holder, "b has let go, since its entry is gone")
     assert b.addresses() == set()
@@ -529,7 +530,20 @@ def test_sigterm_waits_for_a_successor(stage, a, b):
 
 
 def test_an_entry_that_vanishes_means_let_go_now(stage, held):
+    stage.own(None)
     stage.assign(held)
+    stage.wait(lambda v: v.holder == "", "the release")
+    assert held.addresses() == set()
+
+
+def test_an_entry_that_vanishes_counts_once_the_pod_shall_hold_no_longer(stage, held):
+    """Where the assignment lags, an older absence of the entry may be read after the Lease has been taken by it."""
+    stage.assign(held)
+    before = stage.lease().renew_time
+    for _ in range(2):
+        before = stage.wait(lambda v, last=before: v.renew_time > last, "another renewal").renew_time
+    assert held.addresses() == {ADDRESS}
+    stage.own(None)
     stage.wait(lambda v: v.holder == "", "the release")
     assert held.addresses() == set()
 
@@ -601,6 +615,7 @@ def test_an_api_server_that_hangs_beyond_the_lease_costs_the_address_and_no_long
 def test_a_new_pod_of_the_same_name_is_not_this_one(stage, held):
     path = f"/api/v1/namespaces/{stage.namespace}/pods"
     stage.world.api.delete(f"{path}/a", {"gracePeriodSeconds": 0})
+    stage.own(None)
     stage.wait(lambda v: v.holder == "", "the release")
     assert held.addresses() == set()
     successor = stage.world.api.create(path, _pod_object("a"))["metadata"]["uid"]
