@@ -324,7 +324,7 @@ class Loop:
         for space in spaces:
             wanted = access(self.snap, space, self._plans)
             if self._access.get(space) != wanted:
-                self._send(outgoing.access_job(space, wanted), Impact(spaces={space}), hot=bool(wanted.leases))
+                self._send(outgoing.access_job(space, wanted), Impact(spaces={space}), hot=bool(wanted))
 
     def _write_statuses(self, dirty: Impact) -> None:
         now = dt.datetime.now(dt.UTC)

@@ -97,7 +97,7 @@ def event_job(event: dict[str, Any], identity: str, now: dt.datetime) -> Job:
 def access_job(space: str, access: Access) -> Job:
     """Keep a namespace's Role and RoleBinding: for what its sidecars must reach, or, for nothing, away with both."""
     roles, bindings = f"{_RBAC.format(space)}/roles", f"{_RBAC.format(space)}/rolebindings"
-    if not access.leases:
+    if not access:
         requests: tuple[Request, ...] = tuple(
             Request("DELETE", f"{each}/{SIDECAR_ROLE}", missing_ok=True) for each in (bindings, roles)
         )
@@ -112,20 +112,24 @@ def access_job(space: str, access: Access) -> Job:
         )
         for path, body in ((roles, role), (bindings, binding))
     )
-    told = f"Namespace {space}: service accounts may write the Leases {', '.join(access.leases)}"
-    if access.pods:
-        told += f", and read the Pods {', '.join(access.pods)}"
+    what = (("write the Leases", access.leases), ("read the Pods", access.pods))
+    allowed = " and ".join(f"{verb} {', '.join(names)}" for verb, names in what if names)
+    told = f"Namespace {space}: service accounts may {allowed}"
     return Job(("access", "", space), requests, told, context=access)
 
 
 def sidecar_role(access: Access) -> dict[str, Any]:
     """What sidecars need: the Leases of their namespace's routes, and those that watch their Pod that Pod, by name."""
-    leases, pods = list(access.leases), list(access.pods)
-    group = "coordination.k8s.io"
-    verbs = ["get", "watch", "update", "patch"]
-    rules = [{"apiGroups": [group], "resources": ["leases"], "resourceNames": leases, "verbs": verbs}]
-    if pods:
-        rules.append({"apiGroups": [""], "resources": ["pods"], "resourceNames": pods, "verbs": ["get", "watch"]})
+    wanted = (
+        ("coordination.k8s.io", "leases", access.leases, ["get", "watch", "update", "patch"]),
+        ("", "pods", access.pods, ["get", "watch"]),
+    )
+    # a rule without names would be for all there are
+    rules = [
+        {"apiGroups": [group], "resources": [resource], "resourceNames": list(names), "verbs": verbs}
+        for group, resource, names, verbs in wanted
+        if names
+    ]
     return {**_rbac("Role"), "rules": rules}
 
 

@@ -38,6 +38,9 @@ class Access:
     leases: tuple[str, ...] = ()
     pods: tuple[str, ...] = ()
 
+    def __bool__(self) -> bool:
+        return bool(self.leases or self.pods)
+
 
 @dataclass(frozen=True, slots=True)
 class RoutePlan:
@@ -95,7 +98,7 @@ def decide(snap: Snapshot) -> Decision:
             assignments[key] = text
     gateways = {key: gateway_status(snap, gateway) for key, gateway in sorted(snap.gateways.items())}
     classes = {name: class_status(each) for name, each in sorted(snap.classes.items())}
-    spaces = sorted({key[0] for key in snap.routes} | {key[0] for key in snap.leases})
+    spaces = sorted({key[0] for key in (*snap.routes, *snap.leases, *snap.watching)})
     return Decision(
         plans,
         assignments,
@@ -131,8 +134,8 @@ def assignment(snap: Snapshot, pod: Pod, plans: dict[Key, RoutePlan]) -> str | N
 def access(snap: Snapshot, namespace: str, plans: dict[Key, RoutePlan]) -> Access:
     """Name what a namespace's sidecars must reach.
 
-    The Leases of routes to be held, and those still there; and the Pods that routes select and that read their own
-    assignment by a watch.
+    The Leases of routes to be held, and those still there; and the Pods that read their own assignment by a watch, also
+    those that no route selects yet: what is refused can only ask again, and is late when its first entry comes.
     """
     wanted = {
         lease_name(key[1])
@@ -140,7 +143,7 @@ def access(snap: Snapshot, namespace: str, plans: dict[Key, RoutePlan]) -> Acces
         if (plan := plans.get(key)) is not None and plan.acceptance is not None and plan.acceptance.rightful
     }
     there = {key[1] for key in snap.leases_in.get(namespace, ()) if route_of(snap, key) is not None}
-    pods = {key for route in snap.routes_in.get(namespace, ()) for key in snap.matched[route] & snap.watching}
+    pods = snap.watching & snap.pods_in.get(namespace, set())
     return Access(tuple(sorted(wanted | there)), tuple(sorted(name for _, name in pods)))
 
 

@@ -45,7 +45,7 @@ class Impact:
 def everything(snap: Snapshot) -> Impact:
     """All there is."""
     routes = set(snap.routes) | {found for key in snap.leases if (found := route_of(snap, key)) is not None}
-    spaces = {key[0] for key in routes}
+    spaces = {key[0] for key in (*routes, *snap.watching)}
     return Impact(routes, set(snap.annotated), set(snap.gateways), set(snap.classes), spaces)
 
 
@@ -87,8 +87,8 @@ def _of_pod(snap: Snapshot, key: Key) -> Impact:
         view = snap.leases[lease]
         if uid in (view.owner, view.holder, *view.lost) and (found := route_of(snap, lease)) is not None:
             routes.add(found)
-    # (its Role names the Pods that routes select and that watch themselves)
-    return Impact(routes, {key}, spaces={key[0]} if key in snap.watching and routes else set())
+    # (its namespace's Role names the Pods that watch themselves)
+    return Impact(routes, {key}, spaces={key[0]} if key in snap.watching else set())
 
 
 def _of_lease(snap: Snapshot, key: Key) -> Impact:

@@ -121,6 +121,19 @@ def test_a_pod_that_reads_by_a_watch_may_read_itself_and_no_other(steps):
     steps.api.wait(steps.role, lambda role: len(role["rules"]) == 1, SOON_S, "the Role to name no Pod")
 
 
+def test_a_pod_that_reads_by_a_watch_may_do_so_before_a_route_selects_it(steps):
+    """Refused, it could but ask again and again, and would be late when its first entry comes."""
+    steps.gateway()
+    steps.pod("w", notes={SOURCE: "watch"})
+    steps.api.wait(steps.role, lambda role: role is not None and readable_pods(steps) == ["w"], SOON_S, "its Role")
+    steps.ready("w")
+    steps.route()
+    steps.held_by("w")
+    steps.delete("gkeiproutes", "r")
+    steps.delete("pods", "w")
+    steps.api.wait(steps.role, lambda role: role is None, SOON_S, "the Role to go")
+
+
 def readable_pods(steps: Steps) -> list[str]:
     rules = steps.api.get(steps.role)["rules"]
     return [name for rule in rules if rule["resources"] == ["pods"] for name in rule["resourceNames"]]

@@ -437,11 +437,15 @@ def test_access_is_for_routes_to_be_held_and_for_leases_still_there():
     assert decide(world(route(long))).access == {"default": Access((lease_name(long),))}
 
 
-def test_access_names_the_pods_that_a_route_selects_and_that_read_by_a_watch():
+def test_access_names_the_pods_that_read_by_a_watch_also_where_no_route_selects_them_yet():
     """A container that a user wrote without the variable watches, as the program does by itself."""
     watching = pod("w", source="watch"), pod("u", source=""), pod("m", notes={CONTAINER: "agent"})
-    others = pod("d"), pod("none", agent="x"), pod("far", source="watch", labels={}), pod("w", namespace="n", source="")
-    assert decide(world(route(), *watching, *others)).access == {"default": Access(("holdfast-r",), ("m", "u", "w"))}
+    unselected = pod("far", source="watch", labels={}), pod("w", namespace="n", source="")
+    others = pod("d"), pod("none", agent="x"), pod("d", namespace="m")
+    assert decide(world(route(), *watching, *unselected, *others)).access == {
+        "default": Access(("holdfast-r",), ("far", "m", "u", "w")),
+        "n": Access((), ("w",)),
+    }
 
 
 @pytest.mark.parametrize("name", ["x" * 253, "x" * 240])
