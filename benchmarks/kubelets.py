@@ -43,7 +43,7 @@ def main() -> None:
     rows: dict[str, dict[Source, list[float]]] = {}
     with (
         tempfile.TemporaryDirectory(prefix="holdfast-bench-") as state,
-        RealWorld(binaries=find(kubelet=True), images=images.archives(), state=Path(state)) as made,
+        RealWorld(binaries=find(real=True), images=images.archives(), state=Path(state)) as made,
     ):
         made.create_namespace(NAMESPACE)
         made.apply(MANIFEST)

@@ -1,7 +1,8 @@
-"""The programs of control plane and kubelet: named by the user, found in the cache, or built from the Go modules.
+"""The programs of control plane and nodes: named by the user, found in the cache, or built from the Go modules.
 
-Order: the directory in KUBEBUILDER_ASSETS (taken as it is), then the user's cache, then a build from lab/kube/go.mod,
-whose go.sum says what every module must hash to. What was built is cached with its SHA-256 and checked at every use.
+Order: the directory in KUBEBUILDER_ASSETS (taken as it is), then the user's cache, then a build from lab/kube/go.mod
+(Multus: lab/multus/go.mod), whose go.sum says what every module must hash to. What was built is cached with its SHA-256
+and checked at every use.
 Nothing is downloaded but Go modules, by the `go` command, and that command itself where it is missing or too old
 (`lab.go_toolchain`), and both only when something has to be built.
 """
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 VERSION = "v1.34.4"
 ENV_ASSETS = "KUBEBUILDER_ASSETS"
-_KUBE = Path(__file__).resolve().parent / "kube"
+_KUBE, _MULTUS = (Path(__file__).resolve().parent / each for each in ("kube", "multus"))
 _VERSION_VARIABLES = "k8s.io/component-base/version"
 _LDFLAGS = (
     f"-s -w -X {_VERSION_VARIABLES}.gitVersion={VERSION} "
@@ -49,8 +50,11 @@ PACKAGES = {
     "kube-scheduler": "k8s.io/kubernetes/cmd/kube-scheduler",
     "kubectl": "k8s.io/kubernetes/cmd/kubectl",
 }
-KUBELET = {"kubelet": "k8s.io/kubernetes/cmd/kubelet"}
-"""Built only for real nodes: everything else does without it."""
+NODES = {
+    "kubelet": "k8s.io/kubernetes/cmd/kubelet",
+    "multus": "gopkg.in/k8snetworkplumbingwg/multus-cni.v4/cmd/multus",
+}
+"""Built only for real nodes: everything else does without them."""
 _GATEWAY_MODULE = "sigs.k8s.io/gateway-api@v1.6.3"
 _GATEWAY_SUM = "h1:lKpJa5bGlraC/QeACvCpsHLdmO6y0iKfzVl6gzaFEYc="
 _SUMS = "SHA256SUMS"
@@ -69,27 +73,28 @@ class Binaries:
     kubectl: Path
     gateway_crds: Path
     kubelet: Path | None = None
-    """Only where it was asked for."""
+    """This and `multus` only where real nodes were asked for."""
+    multus: Path | None = None
 
 
 def _silent(_what: str, _done: int, _of: int) -> None:
     """Nobody wants to know."""
 
 
-def find(progress: Progress = _silent, cache: Path | None = None, *, kubelet: bool = False) -> Binaries:
+def find(progress: Progress = _silent, cache: Path | None = None, *, real: bool = False) -> Binaries:
     """Find or build everything; some minutes the first time, nothing afterwards.
 
     Args:
         progress: told what is under way.
         cache: another place than the user's cache.
-        kubelet: whether the kubelet is needed too.
+        real: whether the programs of real nodes are needed too.
 
     Raises:
         BinaryError: a program is missing or damaged and cannot be built; says what to do.
     """
     root = cache or user_cache()
     assets = os.environ.get(ENV_ASSETS)
-    wanted = {**PACKAGES, **KUBELET} if kubelet else PACKAGES
+    wanted = {**PACKAGES, **NODES} if real else PACKAGES
     steps = len(wanted) + 1
     go = functools.cache(lambda: go_toolchain.find(root, lambda: progress("downloading Go (75 MB)", 0, steps)))
     with _locked(root):
@@ -125,8 +130,8 @@ def _locked(root: Path) -> Iterator[None]:
 
 def _binaries(folder: Path, crds: Path, wanted: Iterable[str]) -> Binaries:
     etcd, api_server, manager, scheduler, kubectl = (folder / name for name in PACKAGES)
-    kubelet = folder / "kubelet" if "kubelet" in wanted else None
-    return Binaries(etcd, api_server, manager, scheduler, kubectl, crds, kubelet)
+    nodes = [folder / name for name in NODES if name in wanted]
+    return Binaries(etcd, api_server, manager, scheduler, kubectl, crds, *nodes)
 
 
 def _named(folder: Path, crds: Path, wanted: Iterable[str]) -> Binaries:
@@ -200,18 +205,16 @@ def _build(go: Go, folder: Path, name: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".build-") as fresh:
         built = Path(fresh) / name
-        _run(go, ["build", "-trimpath", "-ldflags", _LDFLAGS, "-o", str(built), _package(name)], f"build {name}")
+        package = (PACKAGES | NODES)[name]
+        arguments = ["build", "-trimpath", "-ldflags", _LDFLAGS, "-o", str(built), package]
+        _run(go, arguments, f"build {name}", _MULTUS if name == "multus" else _KUBE)
         built.replace(folder / name)
 
 
-def _package(name: str) -> str:
-    return (PACKAGES | KUBELET)[name]
-
-
-def _run(go: Go, arguments: list[str], what: str) -> str:
+def _run(go: Go, arguments: list[str], what: str, module: Path = _KUBE) -> str:
     environment = {**os.environ, **go.environment, "CGO_ENABLED": "0", "GOWORK": "off"}
     command = [go.command, *arguments]
-    done = subprocess.run(command, cwd=_KUBE, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=module, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         said = "\n".join((done.stderr or done.stdout).strip().splitlines()[-12:])
         raise BinaryError(

@@ -88,7 +88,7 @@ def _world(nodes: str, networks: tuple[str, ...], controllers: int) -> World:
     from lab.real import images  # noqa: PLC0415
     from lab.real.world import RealWorld  # noqa: PLC0415
 
-    programs = find(kubelet=True)
+    programs = find(real=True)
     return RealWorld(
         networks=networks, controllers=controllers, binaries=programs, images=images.archives(), state=state
     )
@@ -143,7 +143,7 @@ def prepare(*, real: bool = False, old_etcd: bool = False) -> Binaries:
         bar.update(task, description=what, completed=done, total=of)
 
     try:
-        found = find(show, kubelet=real)
+        found = find(show, real=real)
         if old_etcd:
             etcd.ensure_old(show)
         if real:

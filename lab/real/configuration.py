@@ -9,6 +9,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from lab.errors import LabError
+from lab.real.debian import PLUGINS
 from lab.real.image import PAUSE
 from lab.real.machine import INSIDE
 from lab.real.plugin import ANNOTATIONS
@@ -19,9 +20,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from lab.binaries import Binaries
+
 BRIDGE: Final = "bridge"
 MACVLAN: Final = "macvlan"
+MULTUS: Final = "multus"
+KINDS: Final = (BRIDGE, MACVLAN, MULTUS)
+"""How Pods are on their networks. With Multus, by bridges too, and on all but the default network as Multus attaches
+them: a Pod names NetworkAttachmentDefinitions, each without a `config`, since each node has its own of that name."""
 PLUGIN: Final = "holdfast-lab"
+_CNI_VERSION: Final = "0.4.0"
 _FIRST_HOST, _LAST_HOST = 10, 250
 
 Object = dict[str, Any]
@@ -34,25 +42,25 @@ def write(
     number: int,
     networks: Sequence[str],
     cni: str,
-    token: str,
-    kubelet: Path | None,
+    tokens: dict[str, str],
+    binaries: Binaries,
     cgroup: str,
     images: Sequence[Path],
     visible: list[str],
 ) -> None:
-    """Write everything into a node's folder.
+    """Write everything into a node's folder; `tokens` are by program, `kubelet` and `multus`.
 
     Raises:
-        LabError: there is no kubelet, or no such kind of network.
+        LabError: there is no kubelet or Multus, or no such kind of network.
     """
-    if kubelet is None:
-        raise LabError("real nodes need the kubelet: ask for it, `lab.binaries.find(kubelet=True)`")
-    if cni not in (BRIDGE, MACVLAN):
-        raise LabError(f"the Pods' networks of a real node are {BRIDGE} or {MACVLAN}, not {cni!r}")
+    if binaries.kubelet is None or binaries.multus is None:
+        raise LabError("real nodes need the kubelet and Multus: ask for them, `lab.binaries.find(real=True)`")
+    if cni not in KINDS:
+        raise LabError(f"the Pods' networks of a real node are of the kinds {', '.join(KINDS)}, not {cni!r}")
     argv = [
-        str(kubelet),
+        str(binaries.kubelet),
         f"--config={INSIDE / 'kubelet.json'}",
-        f"--kubeconfig={INSIDE / 'kubeconfig'}",
+        f"--kubeconfig={INSIDE / 'kubelet.kubeconfig'}",
         f"--hostname-override={node}",
         f"--node-ip={address(0, number, 1)}",
         "--v=1",
@@ -64,13 +72,18 @@ def write(
         "service": control_plane.SERVICE,
         "server": f"{control_plane.ADDRESS}:{control_plane.PORT}",
         "images": [str(each) for each in images],
-        "visible": [*visible, str(kubelet)],
+        "visible": [*visible, str(binaries.kubelet), str(binaries.multus)],
     }
     (folder / "settings.json").write_text(json.dumps(settings, indent=1))
     (folder / "kubelet.json").write_text(json.dumps(_kubelet(), indent=1))
     (folder / "containerd.toml").write_text(_CONTAINERD)
-    (folder / "kubeconfig").write_text(json.dumps(_kubeconfig(token), indent=1))
-    (folder / "cni" / "10-lab.conflist").write_text(json.dumps(network_list(number, networks, cni), indent=1))
+    for name, token in tokens.items():
+        (folder / f"{name}.kubeconfig").write_text(json.dumps(_kubeconfig(token), indent=1))
+    plugins = network_list(number, networks, cni)
+    (folder / "cni" / "10-lab.conflist").write_text(json.dumps(plugins, indent=1))
+    for network, name in enumerate(networks):
+        each = {"cniVersion": _CNI_VERSION, "name": name, **_network(number, network, cni)}
+        (folder / "networks" / f"{name}.conf").write_text(json.dumps(each, indent=1))
 
 
 def _kubelet() -> Object:
@@ -125,8 +138,17 @@ def _kubeconfig(token: str) -> Object:
 def network_list(number: int, networks: Sequence[str], cni: str) -> Object:
     """CNI's configuration: one plugin, which makes an interface on every network that a Pod asks for."""
     each = [{"name": name, **_network(number, network, cni)} for network, name in enumerate(networks)]
-    one = {"type": PLUGIN, "capabilities": {ANNOTATIONS: True}, "networks": each}
-    return {"cniVersion": "0.4.0", "name": "lab", "plugins": [one]}
+    one: Object = {"type": PLUGIN, "capabilities": {ANNOTATIONS: True}, "networks": each}
+    if cni == MULTUS:  # the default network's interface by the lab's plugin, the others by Multus
+        delegate = {"cniVersion": _CNI_VERSION, "name": "lab", "type": PLUGIN, "networks": each[:1]}
+        one = {
+            "type": MULTUS,
+            "kubeconfig": str(INSIDE / f"{MULTUS}.kubeconfig"),
+            "confDir": str(INSIDE / "networks"),
+            "binDir": str(PLUGINS),
+            "delegates": [delegate],
+        }
+    return {"cniVersion": _CNI_VERSION, "name": "lab", "plugins": [one]}
 
 
 def _network(number: int, network: int, cni: str) -> Object:

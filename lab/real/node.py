@@ -22,7 +22,7 @@ from lab.real import configuration, plugin
 from lab.real.cgroups import NodeCgroups
 from lab.real.debian import PLUGINS
 from lab.real.registrar import Registrar
-from lab.world.credentials import node_user
+from lab.world.credentials import ADMIN, node_user
 from lab.world.nodes import NodeHandle
 
 if TYPE_CHECKING:
@@ -63,15 +63,15 @@ class RealNode(NodeHandle):
             credentials: with its token.
             folder: in which it gets a directory of its own name.
             logs: where its logs go.
-            binaries: with the kubelet.
+            binaries: with those of real nodes.
             images: archives that its containerd gets.
-            cni: `bridge` or `macvlan`.
+            cni: `bridge`, `macvlan` or `multus`.
             lab: tells this lab's control groups from another's.
 
         Raises:
-            LabError: `binaries` has no kubelet, or there is no such kind of network.
+            LabError: `binaries` has not those of real nodes, or there is no such kind of network.
         """
-        self._kubelet = binaries.kubelet
+        self._binaries = binaries
         self._logs = logs
         self._images = images
         self._cni = cni
@@ -88,7 +88,7 @@ class RealNode(NodeHandle):
         return Program(self.name, argv, self._logs / f"{self.name}.log", self.netns)
 
     def _make_netns(self) -> str:
-        return self._networks.node(self.number, bridged=self._cni == configuration.BRIDGE)
+        return self._networks.node(self.number, bridged=self._cni != configuration.MACVLAN)
 
     # its power -------------------------------------------------------------------------------------------------
 
@@ -183,7 +183,17 @@ class RealNode(NodeHandle):
     def _furnish(self) -> None:
         """Write everything that the node reads."""
         run_dir = self.run_dir
-        for each in ("root", "var/lib", "var/log/pods", "var/log/containers", "log", "images", "bin", "cni"):
+        for each in (
+            "root",
+            "var/lib",
+            "var/log/pods",
+            "var/log/containers",
+            "log",
+            "images",
+            "bin",
+            "cni",
+            "networks",
+        ):
             (run_dir / each).mkdir(parents=True, exist_ok=True)
         for archive in self._images:
             (run_dir / "images" / archive.name).touch()  # where the machine will show it
@@ -193,14 +203,21 @@ class RealNode(NodeHandle):
             number=self.number,
             networks=self._networks.names,
             cni=self._cni,
-            token=self._credentials.token(node_user(self.name)),
-            kubelet=self._kubelet,
+            # Multus' own service account may read Pods and write their status; what it may do is not tried here
+            tokens={
+                "kubelet": self._credentials.token(node_user(self.name)),
+                configuration.MULTUS: self._credentials.token(ADMIN),
+            },
+            binaries=self._binaries,
             cgroup=self._cgroups.name,
             images=self._images,
             visible=[str(each) for each in (_CHECKOUT, Path(sys.prefix), Path(sys.base_prefix))],
         )
         plugin.script(run_dir / "bin" / configuration.PLUGIN)
-        (run_dir / "bin" / "loopback").symlink_to(PLUGINS / "loopback")
+        for name in ("loopback", "bridge", "host-local"):
+            (run_dir / "bin" / name).symlink_to(PLUGINS / name)
+        assert self._binaries.multus is not None  # noqa: S101 - the configuration says so
+        (run_dir / "bin" / configuration.MULTUS).symlink_to(self._binaries.multus)
 
 
 def _is_first(pid: int) -> bool:

@@ -1,6 +1,6 @@
 """A lab whose nodes are real: the same control plane, networks, clients, witness and faults as `lab.world`.
 
-    with RealWorld(nodes=2, binaries=find(kubelet=True), images=[...], state=Path("/run/...")) as world:
+    with RealWorld(nodes=2, binaries=find(real=True), images=[...], state=Path("/run/...")) as world:
         world.apply("examples/seed/...")
 
 Root only, and on cgroup v1.
@@ -53,7 +53,7 @@ class RealWorld(World):
             networks: names of the networks; the first must be `default`.
             controllers: how many replicas of holdfast's controller are started.
             bare: whether the cluster is new: nothing is installed, nor a controller started.
-            cni: how the Pods are on their networks, `bridge` or `macvlan`.
+            cni: how the Pods are on their networks, `bridge`, `macvlan` or `multus`.
 
         Raises:
             LabError: this user is not root, this machine has no cgroup v1, or an archive is not there.

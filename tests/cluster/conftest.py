@@ -20,7 +20,7 @@ NETWORKS = ("default", "blue-network")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    kinds = (configuration.BRIDGE, configuration.MACVLAN)
+    kinds = (configuration.BRIDGE, configuration.MACVLAN)  # the guide's annotation means nothing to Multus
     parser.addoption("--cni", choices=kinds, default=kinds[0], help="How Pods are on their networks.")
 
 
@@ -36,7 +36,7 @@ def world(
     tmp_path_factory: pytest.TempPathFactory, settings_before: dict[Path, str], pytestconfig: pytest.Config
 ) -> Iterator[RealWorld]:
     assert settings_before
-    cni, programs, archives = pytestconfig.getoption("cni"), find(kubelet=True), images.archives()
+    cni, programs, archives = pytestconfig.getoption("cni"), find(real=True), images.archives()
     state = tmp_path_factory.mktemp("world")
     with RealWorld(networks=NETWORKS, binaries=programs, images=archives, state=state, cni=cni) as world:
         yield world

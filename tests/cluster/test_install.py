@@ -55,7 +55,7 @@ CONFIGURATION = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurat
 def world(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[RealWorld]:
     with RealWorld(
         networks=NETWORKS,
-        binaries=find(kubelet=True),
+        binaries=find(real=True),
         images=images.archives(controller=True),
         state=tmp_path_factory.mktemp("world"),
         bare=True,

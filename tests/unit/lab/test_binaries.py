@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab import binaries
-from lab.binaries import KUBELET, PACKAGES, find
+from lab.binaries import NODES, PACKAGES, find
 from lab.errors import BinaryError
 
 if TYPE_CHECKING:
@@ -72,16 +72,17 @@ def test_everything_is_built_once_and_told(cache, go):
     assert _built(go) == list(PACKAGES.values())
 
 
-def test_the_kubelet_is_built_only_where_it_is_asked_for(cache, go):
+def test_what_real_nodes_need_is_built_only_where_they_are_asked_for(cache, go):
     assert find(cache=cache).kubelet is None
     told = []
-    assert find(lambda *step: told.append(step), cache, kubelet=True).kubelet == cache / "bin" / "kubelet"
-    assert told == [("building kubelet", 6, 7)]
-    find(cache=cache, kubelet=True)
-    assert _built(go) == [*PACKAGES.values(), *KUBELET.values()]
+    found = find(lambda *step: told.append(step), cache, real=True)
+    assert (found.kubelet, found.multus) == (cache / "bin" / "kubelet", cache / "bin" / "multus")
+    assert told == [("building kubelet", 6, 8), ("building multus", 7, 8)]
+    find(cache=cache, real=True)
+    assert _built(go) == [*PACKAGES.values(), *NODES.values()]
     (cache / "bin" / "kubelet").write_text("changed")
-    find(cache=cache, kubelet=True)
-    assert _built(go)[-1] == KUBELET["kubelet"]
+    find(cache=cache, real=True)
+    assert _built(go)[-1] == NODES["kubelet"]
 
 
 def test_sums_are_kept_as_sha256sum_writes_them(cache, go):
@@ -177,8 +178,8 @@ def test_what_the_user_names_must_have_the_kubelet_for_real_nodes(tmp_path, cach
     for name in PACKAGES:
         _script(tmp_path / name, "        pass")
     assert find(cache=cache).kubelet is None
-    with pytest.raises(BinaryError, match=r"has no kubelet: put them there"):
-        find(cache=cache, kubelet=True)
+    with pytest.raises(BinaryError, match=r"has no kubelet, multus: put them there"):
+        find(cache=cache, real=True)
 
 
 def test_what_the_user_names_must_be_complete(tmp_path, cache, monkeypatch):

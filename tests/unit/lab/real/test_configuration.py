@@ -6,19 +6,21 @@ import json
 
 import pytest
 
+from lab.binaries import Binaries
 from lab.errors import LabError
 from lab.real import configuration
 
 
 def written(folder, **changes):
-    (folder / "cni").mkdir()
+    for name in ("cni", "networks"):
+        (folder / name).mkdir()
     settings = {
         "node": "node-2",
         "number": 2,
         "networks": ("default", "blue-network"),
         "cni": "bridge",
-        "token": "secret",
-        "kubelet": folder / "kubelet",
+        "tokens": {"kubelet": "secret", "multus": "wide"},
+        "binaries": Binaries(*6 * [folder], kubelet=folder / "kubelet", multus=folder / "multus"),
         "cgroup": "mine",
         "images": [],
         "visible": [],
@@ -48,11 +50,24 @@ def test_with_macvlan_the_pods_are_on_the_nodes_cables(tmp_path):
     assert [each["master"] for each in plugin["networks"]] == ["up0", "up1"]
 
 
-def test_the_kubelet_must_have_been_asked_for(tmp_path):
-    with pytest.raises(LabError, match=r"need the kubelet: ask for it, `lab.binaries.find\(kubelet=True\)`"):
-        written(tmp_path, kubelet=None)
+def test_with_multus_the_default_network_is_the_labs_and_the_others_are_its_own(tmp_path):
+    written(tmp_path, cni="multus")
+    (plugin,) = json.loads((tmp_path / "cni" / "10-lab.conflist").read_text())["plugins"]
+    (delegate,) = plugin["delegates"]
+    assert (plugin["type"], delegate["type"]) == ("multus", "holdfast-lab")
+    assert [each["name"] for each in delegate["networks"]] == ["default"]
+    assert plugin["confDir"] == "/run/lab/networks"
+    blue = json.loads((tmp_path / "networks" / "blue-network.conf").read_text())
+    assert (blue["name"], blue["type"], blue["bridge"]) == ("blue-network", "bridge", "br1")
+    config = json.loads((tmp_path / "multus.kubeconfig").read_text())
+    assert config["users"][0]["user"] == {"token": "wide"}
+
+
+def test_the_programs_of_real_nodes_must_have_been_asked_for(tmp_path):
+    with pytest.raises(LabError, match=r"need the kubelet and Multus: ask for them, `lab.binaries.find\(real=True\)`"):
+        written(tmp_path, binaries=Binaries(*6 * [tmp_path]))
 
 
 def test_another_kind_of_network_is_refused(tmp_path):
-    with pytest.raises(LabError, match="are bridge or macvlan, not 'flannel'"):
+    with pytest.raises(LabError, match="of the kinds bridge, macvlan, multus, not 'flannel'"):
         written(tmp_path, cni="flannel")
