@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 PACKAGES: Final = {"docker": "docker.io", "dockerd": "docker.io", "debootstrap": "debootstrap"}
 START_S: Final = 60.0
 STOP_S: Final = 30.0
+CONTAINERD: Final = "/run/containerd"
+"""Where a machine's own containerd has its socket."""
 LAYERS_KEPT: Final = "12h"
 
 
@@ -84,10 +86,12 @@ def _install() -> None:
 @contextlib.contextmanager
 def _started(home: Path, run: Path) -> Iterator[str]:
     address = f"unix://{run}/docker.sock"
-    # the daemon dies with us (pdeathsig); its containers go when the next one clears its own files
+    # the daemon dies with us (pdeathsig); its containers go when the next one clears its own files. It would take the
+    # containerd that the machine has, as each node does, which sees nothing of what is mounted in here
+    inside = f'ip link set lo up; if [ -d {CONTAINERD} ]; then mount -t tmpfs tmpfs {CONTAINERD}; fi; exec "$@"'
     command = [
         "setpriv", "--pdeathsig", "TERM", "unshare", "--net", "--mount", "--propagation", "private",
-        "sh", "-ec", 'ip link set lo up; exec "$@"', "sh",
+        "sh", "-ec", inside, "sh",
         "dockerd", "--host", address, "--data-root", str(home / "data"), "--exec-root", str(run / "exec"),
         "--pidfile", str(run / "pid"), "--bridge=none", "--iptables=false", "--ip6tables=false",
     ]  # fmt: skip
