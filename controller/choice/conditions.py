@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from contract.errors import ContractError
 from contract.report import AddressReport, AddressState, Report, decode_report
 from controller.choice.acceptance import Mode, Reason
+from controller.choice.elect import Verdict
 from controller.choice.gateways import FALSE, TRUE, UNKNOWN, condition, plain
 from controller.choice.ineligible import nobody
 
@@ -107,7 +108,7 @@ def _node_and_net(scene: Scene, report: Report | None, unreadable: str) -> tuple
     if scene.chosen is None:
         message = nobody(scene.candidates, scene.route)
         if scene.holder:
-            message += f"; Pod {scene.pod_name(scene.holder)} still holds the Lease and is removing the addresses"
+            message += f"; {_last(scene)}"
         elif report is not None:
             # the Lease is free: this is why its last owner did not take it
             message = f"{message}; the last owner reported: {_said(report)}"[:_MESSAGE_MAX]
@@ -121,6 +122,16 @@ def _node_and_net(scene: Scene, report: Report | None, unreadable: str) -> tuple
         message = f"Pod {scene.chosen.pod.name} holds the Lease and is configuring the addresses"
         return (_Finding(FALSE, "Mutated", message),) * 2
     return _reported(scene, scene.chosen, report)
+
+
+def _last(scene: Scene) -> str:
+    """What becomes of the addresses of a holder while no Pod is eligible."""
+    name = scene.pod_name(scene.holder)
+    kept = next((each for each in scene.candidates if each.keeps), None)
+    if kept is None:
+        return f"Pod {name} still holds the Lease and is removing the addresses"
+    until = "have ended" if kept.verdict is Verdict.DELETING else "are not ready"
+    return f"Pod {name} keeps the addresses until another Pod can have them or its own containers {until}"
 
 
 def _not_accepted(scene: Scene) -> tuple[_Finding, _Finding]:

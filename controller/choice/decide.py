@@ -222,7 +222,7 @@ def _entries(
 def _holding(view: LeaseView, owner: str, candidates: dict[str, Candidate]) -> Iterable[str]:
     """The present holder, as long as it is to keep what it has."""
     known = candidates.get(view.holder)
-    if owner or view.owner or (known is not None and known.eligible):
+    if owner or view.owner or (known is not None and (known.eligible or known.keeps)):
         yield view.holder
 
 

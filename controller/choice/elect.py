@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from controller.choice.objects import Pod, Route
 
 _ENDED: Final = ("Succeeded", "Failed")
+_UNREADY: Final = "ContainersNotReady"
 
 
 class Verdict(StrEnum):
@@ -39,14 +40,23 @@ class Verdict(StrEnum):
     ELIGIBLE = "is eligible"
 
 
+_MAY_KEEP: Final = (Verdict.DELETING, Verdict.NOT_READY)
+"""What others have decided of a Pod, and not its own containers."""
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A matching Pod, judged; `detail` says more for people, `interface` where the address goes."""
+    """A matching Pod, judged; `detail` says more for people, `interface` where the address goes.
+
+    Attributes:
+        keeps: whether it is the holder, is not eligible, and keeps what it has while no other Pod is.
+    """
 
     pod: Pod
     verdict: Verdict
     detail: str = ""
     interface: str | None = None
+    keeps: bool = False
 
     @property
     def eligible(self) -> bool:
@@ -127,9 +137,11 @@ def judge(pod: Pod, route: Route, lost: Collection[str], holder: str = "") -> Ca
     """
     place = placement(pod, route.spec.network)
     verdict, detail = _verdict(pod, route, place, lost, holder)
-    if verdict is Verdict.NOT_READY and pod.metadata.uid == holder and holder not in lost and _only_agent_unready(pod):
+    alive = pod.metadata.uid == holder and holder not in lost
+    if alive and verdict is Verdict.NOT_READY and _only_agent_unready(pod):
         verdict, detail = Verdict.ELIGIBLE, ""
-    return Candidate(pod, verdict, detail, place.interface)
+    keeps = alive and verdict in _MAY_KEEP and place.found and not pod.spec.host_network and _serves(pod, route)
+    return Candidate(pod, verdict, detail, place.interface, keeps)
 
 
 def _verdict(pod: Pod, route: Route, place: Placement, lost: Collection[str], holder: str) -> tuple[Verdict, str]:
@@ -164,11 +176,26 @@ def _only_agent_unready(pod: Pod) -> bool:
     """
     said = {each.type: each for each in pod.status.conditions}
     ready = said.get("Ready")
-    if ready is None or ready.reason != "ContainersNotReady":
+    if ready is None or ready.reason != _UNREADY:
         return False
-    unready = {each.name for each in (*pod.status.init_container_statuses, *pod.status.container_statuses)}
     gates = (said.get(each.condition_type) for each in pod.spec.readiness_gates)
-    return unready == {pod.agent_name} and all(gate is not None and gate.status == "True" for gate in gates)
+    return _unready(pod) == {pod.agent_name} and all(gate is not None and gate.status == "True" for gate in gates)
+
+
+def _serves(pod: Pod, route: Route) -> bool:
+    """Whether a Pod's own containers go on: it is being deleted, or called not Ready for another's sake.
+
+    A kubelet leaves the conditions of a Pod that ends as they are until its containers have ended, and the node
+    lifecycle controller sets `Ready` alone (kubernetes pkg/controller/nodelifecycle, MarkPodsNotReady).
+    """
+    if pod.status.phase in _ENDED:
+        return False
+    ready = any((each.type, each.status) == ("ContainersReady", "True") for each in pod.status.conditions)
+    return ready or route.spec.reaction_mode == "Exists" or _unready(pod) == {pod.agent_name}
+
+
+def _unready(pod: Pod) -> set[str]:
+    return {each.name for each in (*pod.status.init_container_statuses, *pod.status.container_statuses)}
 
 
 def _scheduled(pod: Pod) -> str:

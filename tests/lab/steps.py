@@ -306,6 +306,12 @@ class Steps:
             if silent or (deadlines.get(place) or now_s) >= now_s
         }
 
+    def renewed(self, route: str = "r") -> None:
+        """Wait until the holder has renewed twice: what it has been told since has had its time."""
+        for _ in range(2):
+            before = self.lease(route)
+            self.until("a renewal", lambda before=before: self.lease(route).renew_time != before.renew_time)
+
     def nowhere(self, *addresses: str) -> None:
         for address in addresses or self.addresses:
             assert self.places(address, silent=True) == set(), address

@@ -5,6 +5,8 @@ Judged by what kernels and the switch say (`lab.witness`), never by a log. Fault
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -207,6 +209,69 @@ def test_a_deleted_pod_hands_over_before_it_ends(steps):
     steps.held_by("a")
     assert steps.lease().transitions == epoch + 1  # it was never free in between
     steps.until("b to be gone", lambda: not steps.uid("b"))
+
+
+def test_the_only_pod_keeps_its_address_while_it_ends_until_its_app_has_ended(steps):
+    steps.gateway()
+    steps.route()
+    steps.pod("a", grace_s=30)
+    app, mark = ending(steps, "a"), steps.world.witness.mark()
+    until = "Pod a keeps the addresses until another Pod can have them or its own containers have ended"
+    steps.condition("Ready", "NoPodsFound", part=until)
+    steps.renewed()
+    assert steps.removals(steps.addresses[0], mark) == []
+    os.kill(app, signal.SIGCONT)
+    steps.until("a to be gone", lambda: not steps.uid("a"))
+    steps.nowhere()
+    assert not steps.lease().holder
+
+
+def test_a_pod_that_ends_alone_hands_over_to_the_next_that_can(steps):
+    steps.gateway()
+    steps.route()
+    steps.pod("a", grace_s=30)
+    app = ending(steps, "a")
+    steps.condition("Ready", "NoPodsFound", part="Pod a keeps the addresses")
+    epoch = steps.lease().transitions
+    steps.pod("b")
+    steps.held_by("b")
+    assert steps.lease().transitions == epoch + 1  # it was never free in between
+    os.kill(app, signal.SIGCONT)
+
+
+def ending(steps: Steps, name: str) -> int:
+    """Delete the Pod that holds, whose app takes its time over its end; the app's process id."""
+    handle = steps.held_by(name)
+    record = steps.world.node(handle.node).pod(steps.space, name)
+    assert record is not None
+    (app,) = record["app_pids"]
+    os.kill(app, signal.SIGSTOP)
+    steps.delete("pods", name)
+    return app
+
+
+def test_the_only_pod_keeps_its_address_while_its_node_is_called_not_ready(steps):
+    """As the node lifecycle controller does when a node was silent, also where the API server was away."""
+    steps.gateway()
+    steps.route()
+    steps.pod("a")
+    a, mark = steps.held_by("a"), steps.world.witness.mark()
+    node = steps.world.node(a.node).program
+    node.pause()  # or it would write the Pod's status again
+    try:
+        condition = {"type": "Ready", "status": "False", "reason": "NodeNotReady"}
+        status = {"status": {"conditions": [condition]}}
+        steps.api.patch(f"{steps.at('pods', 'a')}/status", status, "application/strategic-merge-patch+json")
+        until = "Pod a keeps the addresses until another Pod can have them or its own containers are not ready"
+        steps.condition("Ready", "NoPodsFound", part=until)
+        steps.renewed()
+    finally:
+        node.resume()
+    steps.condition("Ready", "ProgrammingComplete")
+    assert steps.removals(steps.addresses[0], mark) == []
+    a.fail_app()
+    steps.until("the Lease to be free", lambda: not steps.lease().holder)
+    steps.nowhere()
 
 
 # What is changed while it is held --------------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 # ruff: noqa: FBT003 - what is passed on is called later, by position
 from __future__ import annotations
 
+from functools import partial
+
 import msgspec
 
 from contract.names import GUARD_LIFETIME_S, LEASE_SECONDS, MOST_DURATION_S
@@ -141,7 +143,8 @@ class Faults:
             self.mute.add(target.name)
         elif fault.detail == "never":
             self.ended.add(target.name)
-            self._loop.after(min(fault.length, 6.0), self._world.set_ready, target.name, False)
+            gone = partial(self._world.set_ready, target.name, False, node=True)
+            self._loop.after(min(fault.length, 6.0), gone)
         else:
             self._loop.after(fault.length, self._restart, target)
 
@@ -164,7 +167,7 @@ class Faults:
     # Pods ------------------------------------------------------------------------------------------------------
 
     def _unready(self, fault, target):
-        self._world.set_ready(target.name, False)
+        self._world.set_ready(target.name, False, node=fault.detail == "node")
         self._loop.after(fault.length, self._ready_again, target)
 
     def _ready_again(self, target):

@@ -22,7 +22,7 @@ KINDS = {
     "cut": 9,  # requests, answers or both are lost for a while
     "request": 14,  # the k-th request from here is lost, late, refused, or its answer is lost or late
     "watch": 5,  # one connection or all die silently, and a list follows, perhaps of an older state
-    "unready": 5,
+    "unready": 5,  # its containers are not ready, or its node is not
     "unfit": 3,  # the interface goes away for a while
     "delete": 6,
     "foreign": 1,  # somebody else removes the address
@@ -145,7 +145,8 @@ def _pod(rng, i, window):
     ready_after = rng.uniform(0.05, 0.5) if rng.random() < 0.85 else rng.uniform(0.5, 4.0)
     grace = rng.choice((0.3, 2.0, 6.0))
     drain = rng.choice((0.0, 0.5, 3.0))
-    return PodLife(f"p{i}", f"uid-{i}", born, ready_after, grace, rng.uniform(0.01, 0.5), drain)
+    ends_after = rng.uniform(0.01, 0.5) * (10.0 if grace > 2.0 else 1.0)
+    return PodLife(f"p{i}", f"uid-{i}", born, ready_after, grace, ends_after, drain)
 
 
 def _silence(rng, schedule, fault):
@@ -249,6 +250,6 @@ def _shaped(rng, schedule, fault, pod, controller):  # noqa: C901, PLR0911 - one
             return replace(fault, who="r0", step=0, detail=rng.choice(("gone", "back", "back")))
         case "reassign" | "vanish":
             return replace(fault, who="r0", length=0.0, step=0)
-    return replace(
-        fault, who=pod if fault.kind in ("unready", "unfit", "delete", "foreign", "relink") else controller, step=0
-    )
+    detail = rng.choice(("", "node")) if fault.kind == "unready" else ""
+    who = pod if fault.kind in ("unready", "unfit", "delete", "foreign", "relink") else controller
+    return replace(fault, who=who, step=0, detail=detail)

@@ -157,12 +157,14 @@ class World:
         self.loop.after(0.01, sidecar.begin)
         self.loop.after(life.ready_after, self.set_ready, life.name, True)
 
-    def set_ready(self, name, ready):
+    def set_ready(self, name, ready, *, node=False):
+        """Its containers become ready, or not; or its node is called dead, which says nothing of its containers."""
         pod = self.server.objects["pod"].get(("ns", name))
         if pod is None or (ready and name in self.faults.ended):
             return
         self.log(name, "is ready" if ready else "is not ready")
-        said = (Condition("Ready", "True" if ready else "False"),)
+        how = {"ContainersReady": ready or node, "Ready": ready}
+        said = tuple(Condition(each, "True" if true else "False") for each, true in how.items())
         self.server.put("pod", ("ns", name), replace(pod, status=PodStatus("Running", said)))
 
     # checked ---------------------------------------------------------------------------------------------------
@@ -222,7 +224,7 @@ class World:
             for pod in self.server.objects["pod"].values()
             if selector.matches(pod.metadata.labels)
             and pod.metadata.deletion_timestamp is None
-            and any(each.status == "True" for each in pod.status.conditions)
+            and any((each.type, each.status) == ("Ready", "True") for each in pod.status.conditions)
             and self.sidecars[pod.name].running
         ]
 

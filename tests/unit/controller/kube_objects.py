@@ -112,7 +112,8 @@ def pod(
         condition |= {"reason": "ContainersNotReady", "message": message}
     names = ("init", "holdfast", "app", "agent")
     said = [{"name": each, "ready": ready or each not in unready} for each in names]
-    passed = [{"type": each, "status": what} for each, what in (gates or {}).items() if what]
+    serving = {"type": "ContainersReady", "status": "True" if ready or not unready else "False"}
+    passed = [serving] + [{"type": each, "status": what} for each, what in (gates or {}).items() if what]
     body = {
         "metadata": meta,
         "spec": {

@@ -186,7 +186,21 @@ PROGRESS = [
         lease(**BY_A, observed=report(A1)),
         ("False", "NoPodsFound", "Pod a still holds the Lease and is removing the addresses"),
         None,
-        id="letting-go",
+        id="nobody-and-a-holder-that-lets-go",
+    ),
+    pytest.param(
+        [pod("a", deleting=True)],
+        lease(**BY_A, observed=report(A1)),
+        ("False", "NoPodsFound", "keeps the addresses until another Pod can have them or its own containers have"),
+        None,
+        id="nobody-and-a-holder-that-ends",
+    ),
+    pytest.param(
+        [pod("a", ready=False, unready=())],
+        lease(**BY_A, observed=report(A1)),
+        ("False", "NoPodsFound", "keeps the addresses until another Pod can have them or its own containers are"),
+        None,
+        id="nobody-and-a-holder-whose-node-is-not-ready",
     ),
     pytest.param(
         [A, B],

@@ -29,6 +29,7 @@ from tests.unit.controller.kube_objects import (
 KEY = ("default", "r")
 A, B = pod("a", 1), pod("b", 2)
 A_UNREADY, A_DELETING = pod("a", 1, ready=False), pod("a", 1, deleting=True)
+A_ENDED = pod("a", 1, deleting=True, ready=False, phase="Succeeded")
 HELD_BY_A = {"owner": "uid-a", "holder": "uid-a", "observed": report(A1), "transitions": 1}
 
 
@@ -252,7 +253,9 @@ ENTRIES = [
     pytest.param([A, B], lease(owner="uid-b", holder="uid-a"), {"a", "b"}, id="until-handed-over"),
     pytest.param([A, B], lease(owner="uid-b", holder="uid-b"), {"b"}, id="handed-over"),
     pytest.param([A_DELETING, B], lease(owner="uid-b", holder="uid-a"), {"a", "b"}, id="a-terminating-holder-keeps-it"),
-    pytest.param([A_DELETING], lease(holder="uid-a"), set(), id="nobody-follows-so-let-go"),
+    pytest.param([A_DELETING], lease(holder="uid-a"), {"a"}, id="nobody-follows-so-it-keeps"),
+    pytest.param([A_DELETING], lease(), set(), id="who-holds-nothing-keeps-nothing"),
+    pytest.param([A_ENDED], lease(holder="uid-a"), set(), id="it-has-ended-so-let-go"),
     pytest.param([A_UNREADY], lease(**HELD_BY_A), {"a"}, id="not-before-the-owner-is-away"),
     pytest.param([A_UNREADY], lease(holder="uid-a"), set(), id="not-ready-and-nobody-else"),
     pytest.param([A, B], lease(owner="uid-b", lost=("uid-a",)), {"a", "b"}, id="a-lost-Pod-keeps-its-entry"),

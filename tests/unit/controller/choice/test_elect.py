@@ -91,6 +91,33 @@ def test_a_pod_that_its_nodes_fate_makes_not_ready_is_not_taken_for_one_whose_ag
     assert judge(lost_node, route(), (), "uid-a").verdict is Verdict.NOT_READY
 
 
+KEEPERS = [
+    pytest.param({"deleting": True}, {}, True, id="its-containers-go-on"),
+    pytest.param({"deleting": True, "ready": False}, {}, False, id="its-app-was-not-ready"),
+    pytest.param({"deleting": True, "ready": False, "unready": AGENT}, {}, True, id="its-agent-is-started-anew"),
+    pytest.param({"deleting": True, "phase": "Succeeded"}, {}, False, id="its-containers-have-ended"),
+    pytest.param({"deleting": True, "ready": False}, EXISTS, True, id="Exists-asks-no-container"),
+    pytest.param({"deleting": True, "phase": "Failed"}, EXISTS, False, id="Exists-its-containers-have-ended"),
+    pytest.param({"deleting": True, "interfaces": {}}, ON_BLUE, False, id="it-is-not-on-the-network"),
+    pytest.param({"ready": False, "unready": ()}, {}, True, id="called-not-Ready-for-its-nodes-sake"),
+    pytest.param({"ready": False, "unready": AGENT, "gates": {GATE: "False"}}, {}, True, id="a-gate-and-the-agent"),
+    pytest.param({"ready": False}, {}, False, id="its-app-is-not-ready"),
+    pytest.param({"ready": False, "unready": ("app", "holdfast")}, {}, False, id="its-app-is-not-ready-either"),
+    pytest.param({"host_network": True, "deleting": True}, {}, False, id="it-is-on-the-node's-network"),
+    pytest.param({"deleting": True, "agent": "mine"}, {}, True, id="its-agent-has-another-name"),
+    pytest.param({}, {}, False, id="an-eligible-one-is-chosen"),
+]
+
+
+@pytest.mark.parametrize(("how", "spec", "keeps"), KEEPERS)
+def test_who_holds_keeps_what_it_has_for_as_long_as_its_containers_go_on(how, spec, keeps):
+    found = pod("a", **how)
+    assert judge(found, route(**spec), (), "uid-a").keeps is keeps
+    assert not judge(found, route(**spec), ("uid-a",), "uid-a").keeps, "its Lease has expired"
+    assert not judge(found, route(**spec), (), "uid-b").keeps, "another holds"
+    assert not judge(found, route(**spec), ()).keeps, "nobody holds"
+
+
 OLD, NEW, TWIN = pod("old", 1, uid="u9"), pod("new", 2, uid="u1"), pod("twin", 2, uid="u2")
 
 WINNERS = [
