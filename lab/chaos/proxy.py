@@ -4,6 +4,7 @@
         proxy.set(delay_s=1.0)                    # every request reaches the API server a second later
         proxy.set(hold=True, only=("10.200.1.10",))   # this one's requests arrive, its answers do not
         proxy.set()                               # as if it were not there; what was held arrives, late
+        proxy.set(forget=True)                    # connections that are open carry nothing any more; new ones do
 
 It passes TLS on as it is, handshakes without delay. Connections that exist when it comes or goes are cut. What this
 process asks by its own cable never passes it. A process of its own (`python -m lab.chaos.proxy`) in `cp`; the kernel
@@ -21,12 +22,15 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from lab.errors import CommandError, ProgramError
 from lab.program import Program
 from lab.world.control_plane import ADDRESS, NETNS
 from lab.world.control_plane import PORT as API_PORT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PORT: Final = 6444
 _ANSWER_S: Final = 10.0
@@ -78,18 +82,22 @@ class Proxy:
         self._program.kill()
         _redirect("remove")
 
-    def set(self, *, delay_s: float = 0.0, hold: bool = False, only: tuple[str, ...] = ()) -> None:
+    def set(
+        self, *, delay_s: float = 0.0, hold: bool = False, forget: bool = False, only: tuple[str, ...] = ()
+    ) -> None:
         """Say what it does from now on.
 
         Args:
             delay_s: by how much what clients send is late.
             hold: whether the API server's answers are held back; they arrive when they no longer are.
+            forget: whether the connections that are open now carry nothing from now on, as behind a load balancer that
+                has forgotten them and acknowledges what comes.
             only: addresses of the clients that this is for; none: all.
 
         Raises:
             ProgramError: it does not answer.
         """
-        request = {"delay_s": delay_s, "hold": hold, "only": only}
+        request = {"delay_s": delay_s, "hold": hold, "forget": forget, "only": only}
         try:
             self._connection.sendall(json.dumps(request).encode() + b"\n")
             answered = self._answers.readline()
@@ -116,9 +124,10 @@ def _redirect(*what: str) -> None:
 class _Line:
     """One direction of one connection: what is read is written later, in order."""
 
-    def __init__(self, rule: _Rule, peer: str, *, answers: bool) -> None:
+    def __init__(self, rule: _Rule, peer: str, forgotten: asyncio.Event, *, answers: bool) -> None:
         self._rule = rule
         self._peer = peer
+        self._forgotten = forgotten
         self._answers = answers
         self._waiting: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(maxsize=1024)
 
@@ -141,6 +150,8 @@ class _Line:
                 await asyncio.sleep(left_s)
             if self._answers:
                 await self._rule.let_through(self._peer)
+            if self._forgotten.is_set():
+                continue
             if not data:
                 raise ConnectionResetError("the other side has closed it")
             writer.write(data)
@@ -157,11 +168,26 @@ class _Rule:
     def __init__(self) -> None:
         self._now: dict[str, Any] = {"delay_s": 0.0, "hold": False, "only": []}
         self._changed = asyncio.Condition()
+        self._open: list[tuple[str, asyncio.Event]] = []
 
     async def set(self, now: dict[str, Any]) -> None:
         async with self._changed:
             self._now = now
             self._changed.notify_all()
+        if now["forget"]:
+            for peer, forgotten in self._open:
+                if self._concerns(peer):
+                    forgotten.set()
+
+    @contextlib.contextmanager
+    def opened(self, peer: str) -> Iterator[asyncio.Event]:
+        """Know of a connection while it is open; gives what is set when it is to be forgotten."""
+        known = (peer, asyncio.Event())
+        self._open.append(known)
+        try:
+            yield known[1]
+        finally:
+            self._open.remove(known)
 
     def delay_of(self, peer: str) -> float:
         return float(self._now["delay_s"]) if self._concerns(peer) else 0.0
@@ -181,9 +207,10 @@ async def _pass_on(rule: _Rule, reader: asyncio.StreamReader, writer: asyncio.St
     try:
         up_reader, up_writer = await asyncio.open_connection(ADDRESS, API_PORT)
         ends.append(up_writer)
-        async with asyncio.TaskGroup() as both:
-            both.create_task(_Line(rule, peer, answers=False).carry(reader, up_writer))
-            both.create_task(_Line(rule, peer, answers=True).carry(up_reader, writer))
+        with rule.opened(peer) as forgotten:
+            async with asyncio.TaskGroup() as both:
+                both.create_task(_Line(rule, peer, forgotten, answers=False).carry(reader, up_writer))
+                both.create_task(_Line(rule, peer, forgotten, answers=True).carry(up_reader, writer))
     except (OSError, ExceptionGroup):  # either side has closed it, or there is no API server: so for the other side
         pass
     finally:

@@ -24,7 +24,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from lab import closed
-from lab.api_client import ApiClient
+from lab.api_client import ApiClient, is_ready
 from lab.errors import ApiError, ApiUnreachable, LabError
 from lab.world import networks
 from lab.world.host import Host, now
@@ -132,16 +132,24 @@ class Kubelet:
     # the node's own objects ------------------------------------------------------------------------------------
 
     def _beat(self) -> None:
-        """Register, then renew the node's Lease; a change of it is what the node lifecycle controller looks for."""
+        """Register, then renew the node's Lease; a change of it is what the node lifecycle controller looks for.
+
+        Where that controller has called the node's status unknown, since no change came, it is written again.
+        """
         while True:
             try:
-                self._register()
                 while True:
+                    if not self._said_ready():
+                        self._register()
                     self._renew()
                     time.sleep(_HEARTBEAT_S)
             except (ApiUnreachable, ApiError) as error:
                 self._host.say(f"node/{self._host.name}", str(error))
                 time.sleep(_TRY_AGAIN_S)
+
+    def _said_ready(self) -> bool:
+        found = self._host.api.list("/api/v1/nodes", fieldSelector=f"metadata.name={self._host.name}")
+        return bool(found) and is_ready(found[0])
 
     def _register(self) -> None:
         name, status = self._host.name, _status(self._host.address)

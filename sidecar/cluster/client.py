@@ -113,7 +113,10 @@ class ApiClient:
         self._tls = tls if parts.scheme == "https" else None
 
     def close(self) -> None:
-        """Close the connections that are not in use."""
+        """Close the connections that are not in use.
+
+        Also where one was silent: what has forgotten it may have forgotten them all.
+        """
         while self._idle:
             self._idle.pop().close()
 
@@ -147,6 +150,7 @@ class ApiClient:
             if connection is not None:
                 connection.close()
             if isinstance(error, TimeoutError):
+                self.close()
                 raise _cut(what, sent, f"no answer within {timeout_s:.1f} s") from error
             if isinstance(error, _CUT):
                 raise _cut(what, sent, str(error) or type(error).__name__) from error
@@ -191,6 +195,7 @@ class ApiClient:
                 async for line in lines:
                     yield _watch_event(what, line)
         except TimeoutError as error:
+            self.close()
             raise Unknown(f"{what}: nothing received for {timeout_s:.0f} s") from error
         except _CUT as error:
             raise Unknown(f"{what}: {error or type(error).__name__}") from error

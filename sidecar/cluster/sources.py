@@ -27,10 +27,14 @@ if TYPE_CHECKING:
     from sidecar.cluster.identity import Identity
     from sidecar.journal import Journal
 
-SERVER_TIMEOUT_S: Final = (45, 60)
-"""How long the server is asked to keep a watch open; random, so that a thousand Pods do not come back at once."""
-READ_MARGIN_S: Final = 5.0
-READ_S: Final = 5.0
+LEASE_S: Final = (45, 60)
+"""How long the server is asked to keep a watch open; random, so that a thousand Pods do not come back at once. Whoever
+waits for a Lease or holds it hears of it by other requests as well."""
+ASSIGNMENT_S: Final = (8, 12)
+"""The same for the assignment, of which nothing else tells: so long may a connection be deaf that something between has
+forgotten, and the margin more."""
+READ_MARGIN_S: Final = 2.0
+READ_S: Final = 3.0
 """How long the answer is waited for that says what the object is now."""
 BACKOFF_FIRST_S: Final = 0.1
 BACKOFF_MAX_S: Final = 5.0
@@ -59,11 +63,20 @@ class ObjectWatch:
     Args:
         collection: path of its collection, as ``/api/v1/namespaces/default/pods``.
         seen: called with the object's JSON, or None when there is none.
+        open_s: how long the server is asked to keep each watch open: at least, at most.
     """
 
     def __init__(
-        self, api: ApiClient, collection: str, name: str, seen: Callable[[bytes | None], None], journal: Journal
+        self,
+        api: ApiClient,
+        collection: str,
+        name: str,
+        seen: Callable[[bytes | None], None],
+        journal: Journal,
+        *,
+        open_s: tuple[int, int],
     ) -> None:
+        self._open_s = open_s
         self._api = api
         self._collection = collection
         self._name = name
@@ -99,7 +112,7 @@ class ObjectWatch:
     async def _watch_once(self) -> None:
         if not self._version:
             await self._read()
-        timeout_s = random.randint(*SERVER_TIMEOUT_S)  # noqa: S311 - not for secrets
+        timeout_s = random.randint(*self._open_s)  # noqa: S311 - not for secrets
         query = f"watch=true&allowWatchBookmarks=true&timeoutSeconds={timeout_s}"
         query += f"&fieldSelector=metadata.name%3D{quote(self._name)}&resourceVersion={quote(self._version or '0')}"
         events = self._api.watch(f"{self._collection}?{query}", timeout_s=timeout_s + READ_MARGIN_S)
@@ -144,7 +157,8 @@ def lease_watch(
         except ContractError as error:
             journal.tell(where, f"{error}; this version is ignored")
 
-    return ObjectWatch(api, f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases", name, decode, journal)
+    collection = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+    return ObjectWatch(api, collection, name, decode, journal, open_s=LEASE_S)
 
 
 def assignment_watch(api: ApiClient, me: Identity, seen: Callable[[Assignment], None], journal: Journal) -> ObjectWatch:
@@ -165,4 +179,5 @@ def assignment_watch(api: ApiClient, me: Identity, seen: Callable[[Assignment], 
             return
         seen(assignment)
 
-    return ObjectWatch(api, f"/api/v1/namespaces/{me.namespace}/pods", me.name, decode, journal)
+    collection = f"/api/v1/namespaces/{me.namespace}/pods"
+    return ObjectWatch(api, collection, me.name, decode, journal, open_s=ASSIGNMENT_S)

@@ -51,6 +51,10 @@ RENEW_FRACTION: Final = 3
 """A holder renews at a third of the duration: two more chances before the deadline."""
 ANNOUNCE_EVERY_S: Final = 60.0
 """Switches forget a MAC address after 300 s (IEEE 802.1D), routers an ARP entry after 1200 s."""
+ASK_AGAIN_S: Final = 1.0
+"""Who waits for a handover and hears nothing asks: a connection that something between has forgotten says nothing."""
+ASK_AGAIN_LOST_S: Final = 10.0
+"""The same, of a lost Pod, for which nothing is under way."""
 REPORT_APART_S: Final = 0.2
 """A report that changes again and again is written no more often than this; the first one is written at once."""
 
@@ -169,6 +173,13 @@ def _configure(s: State, _now: float) -> InFlight:
     return Configure(entry, s.deadline_s)
 
 
+def _ask_at(s: State) -> float:
+    if s.drain_until_s is not None:
+        return float("inf")
+    lost = s.lease is not None and s.me in s.lease.lost
+    return s.heard_s + (ASK_AGAIN_LOST_S if lost else ASK_AGAIN_S)
+
+
 _READ = Row(
     "read: the outcome of a write is not known",
     lambda s, now: s.reread and now >= s.write_at_s,
@@ -190,6 +201,11 @@ TABLE: Final[dict[Phase, tuple[Row, ...]]] = {
         Row("take: free, and ours to hold", _take_due, _write(Kind.TAKE)),
         Row("explain why a free Lease is not taken", _explain_due, _write(Kind.EXPLAIN)),
         Row("prepare: say that this Pod can take over", _prepare_due, _write(Kind.PREPARE)),
+        Row(
+            "read: it waits, and has heard nothing for a while",
+            lambda s, now: now >= max(_ask_at(s), s.write_at_s),
+            lambda s, _now: Read(min(ASK_AGAIN_S, _timeout_s(s))),
+        ),
     ),
     Phase.HOLDING: (
         Row("configure until the deadline", _configure_due, _configure),
@@ -276,6 +292,8 @@ def wake_at(s: State, now: float) -> float | None:
         times += [s.write_at_s, s.configure_at_s, s.remove_at_s, s.deadline_s]
         if s.mine and s.base_s is not None:
             times += [_renew_at(s), _report_at(s)]
+        if phase(s, now) is Phase.WAITING:
+            times.append(_ask_at(s))
     return min((at for at in times if at is not None and at > now), default=None)
 
 

@@ -58,6 +58,8 @@ def note(s: State, event: Event, now: float) -> State:
         IllegalEvent: it answers an action that is not in flight.
     """
     s = _note(s, event, now)
+    if isinstance(event, LeaseSeen | ReadDone | Written):
+        s = replace(s, heard_s=now)
     if s.unassigned and not s.owner:
         s = replace(s, entry=None, unassigned=False, prepared=False, configure_at_s=now)
     return s

@@ -34,6 +34,7 @@ class State(msgspec.Struct, frozen=True):
         me: UID of this Pod.
         unassigned: the assignment no longer names the route, and the Lease still names this Pod as owner.
         lease: the newest version seen.
+        heard_s: when the Lease was last seen or read, whatever its version.
         base_s: when the last write that counts as a sign of life was sent; None: there is none that counts.
         duration_s: the least Lease duration seen since the base.
         present: the route's addresses that stand in the kernel.
@@ -51,6 +52,7 @@ class State(msgspec.Struct, frozen=True):
     entry: RouteEntry | None = None
     unassigned: bool = False
     lease: LeaseView | None = None
+    heard_s: float = float("-inf")
     base_s: float | None = None
     duration_s: float = 0.0
     present: frozenset[str] = frozenset()

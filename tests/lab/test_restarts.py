@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from contract.lease import decode_lease
-from contract.names import CONTAINER, ELECTION_LEASE, GUARD_DEADLINE_S, SYSTEM_NAMESPACE, UNTAKEN_S
+from contract.names import (
+    CONTAINER,
+    ELECTION_LEASE,
+    GUARD_DEADLINE_S,
+    SOURCE,
+    SYSTEM_NAMESPACE,
+    UNTAKEN_S,
+    Source,
+)
+from lab.chaos.proxy import Proxy
 from lab.errors import ApiError, LabError
 from lab.program import Program
 from lab.wiring import Links
@@ -32,6 +41,10 @@ pytestmark = pytest.mark.lab
 
 LEASE_S = {"holdfast.dev/lease-seconds": "2"}
 LONG = {"holdfast.dev/lease-seconds": "60"}
+DEAF_S = 20.0
+"""docs/ownership.md: 14 s for what a watch tells alone, and what the test itself does."""
+ASKS_S = 4.0
+"""Every second."""
 
 
 @pytest.fixture
@@ -502,3 +515,55 @@ def test_a_watch_that_is_cut_for_a_while_misses_nothing(steps):
             links.up("eth0")
     steps.held_by("a", within_s=2 * SOON_S)
     steps.condition("Ready", "ProgrammingComplete", part="Pod a has")
+
+
+# What stands between a Pod and the API server has forgotten their connections, and acknowledges all that comes ------
+
+
+@pytest.fixture
+def proxy(world: World) -> Iterator[Proxy]:
+    with Proxy(world.state / "proxy") as proxy:
+        yield proxy
+
+
+def forget(proxy: Proxy, steps: Steps, name: str) -> None:
+    """From now on the Pod's open connections carry nothing; those that it opens from now on do."""
+    addresses = steps.world.pod(steps.space, name).addresses("eth0")
+    proxy.set(forget=True, only=tuple(each.partition("/")[0] for each in addresses))
+
+
+@pytest.mark.parametrize("source", [Source.DOWNWARD, Source.WATCH])
+def test_the_only_standby_that_is_deaf_hears_of_its_assignment_all_the_same(steps, proxy, source):
+    steps.gateway()
+    steps.route()
+    steps.pod("a", notes={SOURCE: source.value})
+    steps.ready("a")
+    steps.pod("b", grace_s=10)
+    steps.held_by("b")
+    forget(proxy, steps, "a")
+    steps.delete("pods", "b")
+    steps.held_by("a", within_s=DEAF_S)
+
+
+def test_an_owner_that_waits_for_a_handover_and_is_deaf_asks(steps, proxy):
+    steps.gateway()
+    steps.route()
+    steps.pod("a")
+    a = steps.held_by("a")
+    a.pause_sidecar()
+    steps.pod("b")
+    steps.until("b to be prepared", lambda: owner_is_prepared(steps) and steps.lease().owner == steps.uid("b"))
+    forget(proxy, steps, "b")
+    a.resume_sidecar()
+    steps.held_by("b", within_s=ASKS_S)
+
+
+def test_a_holder_that_is_deaf_hears_that_it_is_to_hand_over(steps, proxy):
+    steps.gateway()
+    steps.route()
+    steps.pod("a")
+    steps.held_by("a")
+    forget(proxy, steps, "a")
+    steps.pod("b")
+    steps.held_by("b", within_s=DEAF_S)
+    assert steps.lease().transitions == 2  # handed over: its time did not run out

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from lab.api_client import is_ready
 from lab.errors import LabError
 from lab.wiring import exists
 from sidecar.cluster.downward import annotation
@@ -248,6 +249,19 @@ def test_a_node_that_lost_its_power_starts_its_pods_again(world, kube_namespace)
     wait_ready(world, path)
     assert pod["metadata"]["uid"] == handle.uid == world.pod(kube_namespace, "one").uid
     assert world.two_holders() == 0
+
+
+def test_a_node_that_was_called_unknown_writes_its_status_again(world):
+    """As the node lifecycle controller calls it 40 s after its last sign of life."""
+    path, node = "/api/v1/nodes/node-2", world.node("node-2").program
+    node.pause()
+    try:
+        unknown = {"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown"}
+        status = {"status": {"conditions": [unknown]}}
+        world.api.patch(f"{path}/status", status, "application/strategic-merge-patch+json")
+    finally:
+        node.resume()
+    world.api.wait(path, is_ready, _S, "the node to be Ready again")
 
 
 def test_deployments_run_with_every_pod_on_the_wire(world, kube_namespace):

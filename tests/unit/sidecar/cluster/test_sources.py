@@ -105,7 +105,7 @@ def watching(watches, read=None):
     def note(raw):
         seen.append(None if raw is None else json.loads(raw)["metadata"]["resourceVersion"])
 
-    make = lambda api: ObjectWatch(api, "/api/v1/things", "thing", note, Journal(log))  # noqa: E731
+    make = lambda api: ObjectWatch(api, "/api/v1/things", "thing", note, Journal(log), open_s=(45, 60))  # noqa: E731
     server = asyncio.run(follow(make, watches, read))
     return seen, server.versions, log.getvalue()
 

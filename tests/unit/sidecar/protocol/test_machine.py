@@ -64,7 +64,7 @@ def held(version: int = 5, **fields: object) -> LeaseView:
     return lease(version, **{"holder": ME, "observed": REPORT, **fields})
 
 
-WAITING = State(ME, entry=ENTRY, prepared=True, fence=Fence.DEADLINE)
+WAITING = State(ME, entry=ENTRY, prepared=True, fence=Fence.DEADLINE, heard_s=NOW)
 HOLDER = replace(
     WAITING,
     lease=held(),
@@ -101,6 +101,8 @@ def wanted(actions: tuple[Action, ...]) -> Kind | type[Action] | None:
 
 AWAY = lease(owner=OTHER, holder=OTHER, lost=(ME,))
 LAPSED = replace(HOLDER, base_s=80.0, fenced_s=90.0)
+SILENT = replace(WAITING, lease=lease(4, holder=OTHER, prepared=ME), base_s=99.0)
+LOST_OF_TWO = lease(owner=OTHER, holder=OTHER, lost=(ME, THIRD), prepared=THIRD)
 UNSURE = replace(WAITING, lease=lease(holder=OTHER), reread=True)
 
 
@@ -161,6 +163,15 @@ CASES = [
         LeaseSeen(lease(holder=OTHER, prepared=ME)),
         None,
     ),
+    # silence
+    Case("who waits hears nothing: it asks", replace(SILENT, heard_s=99.0), Tick(), Read),
+    Case("not sooner than after a second", replace(SILENT, heard_s=99.1), Tick(), None),
+    Case("not before its time", replace(SILENT, heard_s=99.0, write_at_s=100.1), Tick(), None),
+    Case("not while it ends", replace(WAITING, lease=AWAY, heard_s=80.0, drain_until_s=105.0), Tick(), None),
+    Case("a lost Pod asks more seldom", replace(SILENT, lease=LOST_OF_TWO, heard_s=90.1), Tick(), None),
+    Case("and asks", replace(SILENT, lease=LOST_OF_TWO, heard_s=90.0), Tick(), Read),
+    Case("an old event is a sound too", replace(SILENT, heard_s=99.0), LeaseSeen(lease(3, holder=OTHER)), None),
+    Case("a holder does not ask: it renews", replace(HOLDER, heard_s=0.0), Tick(), None),
     # unknown outcomes
     Case("an unknown outcome is read before all else", UNSURE, Tick(), Read),
     Case("not before its time", replace(UNSURE, write_at_s=101.0), Tick(), None),
@@ -500,7 +511,7 @@ def test_a_hand_over_names_the_owner():
 
 def test_an_older_version_changes_nothing():
     after, actions = step(HOLDER, LeaseSeen(lease(4, holder=OTHER)), NOW)
-    assert (after, actions) == (HOLDER, ())
+    assert (after, actions) == (replace(HOLDER, heard_s=NOW), ())
 
 
 def test_versions_that_are_no_numbers_are_taken_as_new():
@@ -590,7 +601,9 @@ def test_finished(name, state, now, over):
         ("at the deadline", replace(HOLDER, base_s=92.0, fenced_s=102.0, reread=True), 102.0),
         ("at an announcement", replace(HOLDER, announce_at_s=100.2), 100.2),
         ("when the drain is over", replace(HOLDER, drain_until_s=101.0, give_up_s=106.0), 101.0),
-        ("waiting, never", replace(WAITING, lease=AWAY), None),
+        ("waiting, to ask", replace(WAITING, lease=lease(owner=OTHER, holder=OTHER), heard_s=99.5), 100.5),
+        ("waiting and lost, to ask later", replace(WAITING, lease=AWAY, heard_s=99.5), 109.5),
+        ("waiting and asked to end, at that", replace(WAITING, lease=AWAY, drain_until_s=105.0), 105.0),
     ],
 )
 def test_wake_at(name, state, at_s):
