@@ -27,6 +27,8 @@ _FLAGS, _FLAGS_AT = struct.Struct("=H"), 6
 _SEQUENCE, _SEQUENCE_AT = struct.Struct("=I"), 8
 _BUFFER_BYTES: Final = 1 << 17
 _LISTS: Final = 8
+_TRIES: Final = 3
+"""So often a batch is sent whose answer the kernel had no room for."""
 
 
 def encode(message: Any, kind: int, flags: int = 0) -> bytes:
@@ -41,6 +43,10 @@ def encode(message: Any, kind: int, flags: int = 0) -> bytes:
     message["header"]["flags"] = NLM_F_REQUEST | flags
     message.encode()
     return bytes(message.data)
+
+
+class _Overrun(Exception):  # noqa: N818 - what happened, and nobody outside hears of it
+    """The kernel had no room for an answer: some of them are lost."""
 
 
 class NetlinkSocket:
@@ -67,10 +73,24 @@ class NetlinkSocket:
     def transact(self, batch: Sequence[bytes], what: str) -> None:
         """Send encoded messages in one datagram and read the answers of those that ask for one.
 
+        Where the kernel had no room for an answer (ENOBUFS) nobody knows what came of the batch: it is sent again. So a
+        batch must be one that may be carried out twice; what the second time refuses (EEXIST, ENOENT) is the caller's.
+
         Raises:
             NotPermitted: a capability is missing.
             KernelRefused: the first error that the kernel gave.
         """
+        for left in reversed(range(_TRIES)):
+            try:
+                self._transact_once(batch, what)
+            except _Overrun as error:
+                self._drain()
+                if not left:
+                    raise refusal(what, errno.ENOBUFS) from error
+            else:
+                return
+
+    def _transact_once(self, batch: Sequence[bytes], what: str) -> None:
         first = self._sequence + 1
         awaited = {sequence for sequence, message in enumerate(batch, start=first) if _asks(message)}
         self._sequence += len(batch)
@@ -93,25 +113,28 @@ class NetlinkSocket:
         """Ask for all objects of a kind.
 
         A list that the kernel calls interrupted (NLM_F_DUMP_INTR: it changed while it was read) may lack what stands;
-        it is asked for again. Where it changes all the time, the lists are given one after the other: what stood all
-        the time is in one of them, and what was removed meanwhile may be too.
+        it is asked for again, and so is one that the kernel had no room for (ENOBUFS). Where that never ends, the lists
+        are given one after the other: what stood all the time is in one of them, and what was removed meanwhile may be
+        too.
 
         Returns:
             The kernel's messages, read by the library.
         """
         every: list[Any] = []
         for _ in range(_LISTS):
-            found, whole = self._dump_once(request, kind, what)
-            if whole:
-                return found
+            found: list[Any] = []
+            try:
+                if self._dump_once(request, kind, what, found):
+                    return found
+            except _Overrun:
+                self._drain()
             every += found
         return every
 
-    def _dump_once(self, request: Any, kind: int, what: str) -> tuple[list[Any], bool]:
-        """Give one list, and whether the kernel could read it in peace."""
+    def _dump_once(self, request: Any, kind: int, what: str, found: list[Any]) -> bool:
+        """Read one list into `found`; say whether the kernel could read it in peace."""
         self._sequence += 1
         self._send(_numbered([encode(request, kind, NLM_F_DUMP)], self._sequence), what)
-        found: list[Any] = []
         interrupted = 0
         while True:
             for message in self._marshal.parse(self._receive(what)):
@@ -120,7 +143,7 @@ class NetlinkSocket:
                     continue
                 interrupted |= header["flags"] & NLM_F_DUMP_INTR
                 if header["type"] == NLMSG_DONE:
-                    return found, not interrupted
+                    return not interrupted
                 if header["type"] == NLMSG_ERROR:
                     raise refusal(what, abs(message["error"]))
                 found.append(message)
@@ -135,14 +158,19 @@ class NetlinkSocket:
         try:
             return self._socket.recv(_BUFFER_BYTES)
         except OSError as error:
+            if error.errno == errno.ENOBUFS:
+                raise _Overrun from error
             raise refusal(what, error.errno or errno.ETIMEDOUT) from error
 
     def _drain(self) -> None:
-        try:
-            while self._socket.recv(_BUFFER_BYTES, socket.MSG_DONTWAIT):
-                pass
-        except BlockingIOError:
-            return
+        while True:
+            try:
+                self._socket.recv(_BUFFER_BYTES, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
 
 
 def _numbered(batch: Sequence[bytes], first: int) -> bytes:

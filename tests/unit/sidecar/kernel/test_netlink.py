@@ -35,7 +35,10 @@ class Kernel:
 
     def recv(self, _size, _flags=0):
         if self.says:
-            return self.says.pop(0)
+            said = self.says.pop(0)
+            if isinstance(said, OSError):
+                raise said
+            return said
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
     def setsockopt(self, *_):
@@ -89,6 +92,34 @@ def test_late_answers_to_an_earlier_batch_are_passed_over(kernel):
     socket.transact([TWO], "x")
 
 
+OVERRUN = OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
+
+
+def test_a_batch_whose_answer_had_no_room_is_sent_again(kernel):
+    kernel.says = [OVERRUN]
+
+    def send(datagram):
+        kernel.sent.append(datagram)
+        if len(kernel.sent) == 2:
+            kernel.says = [answer(1, errno.EBUSY), answer(2, 0)]
+
+    kernel.send = send
+    NetlinkSocket(12).transact([TWO], "x")
+    assert len(kernel.sent) == 2
+
+
+def test_what_never_has_room_is_an_error_and_no_endless_loop(kernel):
+    def send(datagram):
+        kernel.sent.append(datagram)
+        kernel.says = [OVERRUN]
+
+    kernel.send = send
+    with pytest.raises(KernelRefused, match="x: No buffer space") as caught:
+        NetlinkSocket(12).transact([TWO], "x")
+    assert caught.value.errno == errno.ENOBUFS
+    assert len(kernel.sent) == 3
+
+
 def test_no_answer_is_an_error_and_not_a_hang(kernel):
     kernel.says = []
     with pytest.raises(KernelRefused, match="x: Resource temporarily unavailable"):
@@ -115,6 +146,19 @@ def listed(kernel, *says):
 def test_a_list_that_changed_while_it_was_read_is_asked_for_again(kernel):
     assert listed(kernel, listing(1, 7, 8)) == [7, 8]
     assert listed(kernel, listing(1, 7, flags=INTERRUPTED), listing(2, 7, 8)) == [7, 8]
+
+
+def test_a_list_that_had_no_room_is_asked_for_again(kernel):
+    kernel.says = [listing(1, 7)[:-20], OVERRUN]
+
+    def send(datagram):
+        kernel.sent.append(datagram)
+        if len(kernel.sent) == 2:
+            kernel.says = [listing(2, 7, 8)]
+
+    kernel.send = send
+    found = NetlinkSocket(0, RouteMarshal()).dump(ifaddrmsg(), GET_ADDRESS, "list of addresses")
+    assert [message["index"] for message in found] == [7, 8]
 
 
 def test_a_list_that_changes_all_the_time_is_what_any_reading_of_it_showed(kernel):
