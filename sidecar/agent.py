@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from sidecar.clock import StepAlarm, boottime
 from sidecar.kernel.links import Monitor
 from sidecar.kernel.placement import Placement
-from sidecar.protocol.events import ClockStepped, Event, Reannounce, Stop
+from sidecar.protocol.events import ClockStepped, Event, Reannounce, Stop, Unfenced
 from sidecar.protocol.machine import finished
 from sidecar.route import Route
 
@@ -24,10 +24,13 @@ if TYPE_CHECKING:
     from sidecar.cluster.client import ApiClient
     from sidecar.cluster.identity import Identity
     from sidecar.journal import Journal
+    from sidecar.kernel.tampering import TamperMonitor
 
     OpenSource = Callable[[Callable[[Assignment], None]], "Source"]
     """Makes the source that calls back with this Pod's assignment, whenever that may have changed."""
 
+MEND_AGAIN_S: Final = 1.0
+"""So long after a fence could not be mended it is tried again."""
 GIVE_UP_S: Final = 5.0
 """After the drain time, so long for the last writes: an API server that is away cannot keep a Pod from ending."""
 
@@ -65,6 +68,8 @@ class Agent:
         self._placement = Placement(journal)
         self._monitor = Monitor()
         self._alarm = StepAlarm()
+        self._tampering: TamperMonitor | None = None
+        self._mending: asyncio.TimerHandle | None = None
 
     async def run(self) -> bool:
         """Run until SIGTERM or SIGINT and everything is let go; say whether it was.
@@ -82,6 +87,8 @@ class Agent:
                 await self._adopt()
                 await self._done.wait()
                 watching.cancel()
+                if self._mending is not None:
+                    self._mending.cancel()
                 for route in self._routes.values():
                     route.close()
             let_go = not any(route.state.mine for route in self._routes.values())
@@ -94,6 +101,9 @@ class Agent:
     def _close(self, loop: asyncio.AbstractEventLoop) -> None:
         for listened in (self._monitor, self._alarm, self._placement.wire):
             loop.remove_reader(listened.fileno())
+        if self._tampering is not None:
+            loop.remove_reader(self._tampering.fileno())
+            self._tampering.close()
         self._monitor.close()
         self._alarm.close()
         self._placement.close()
@@ -104,6 +114,9 @@ class Agent:
         loop.add_reader(self._monitor.fileno(), self._kernel_news)
         loop.add_reader(self._alarm.fileno(), self._clock_news)
         loop.add_reader(self._placement.wire.fileno(), self._claims)
+        self._tampering = self._placement.watch_fence()
+        if self._tampering is not None:
+            loop.add_reader(self._tampering.fileno(), self._fence_news)
         self._adopted = True
         self._apply()
 
@@ -197,6 +210,21 @@ class Agent:
             self._journal.tell("clock", "the wall clock was set; writing the deadlines again")
             self._journal.forget("clock")
             self._feed_all(ClockStepped())
+
+    def _fence_news(self) -> None:
+        if self._tampering is not None and self._tampering.touched():
+            self._begin_mending()
+
+    def _begin_mending(self) -> None:
+        self._tasks.create_task(self._mend_fence())
+
+    async def _mend_fence(self) -> None:
+        if await self._placement.mend_fence() or self._done.is_set():
+            return
+        self._feed_all(Unfenced())
+        if self._mending is not None:
+            self._mending.cancel()
+        self._mending = asyncio.get_running_loop().call_later(MEND_AGAIN_S, self._begin_mending)
 
     def _claims(self) -> None:
         claimed = self._placement.foreign_claims()

@@ -24,6 +24,7 @@ from sidecar.errors import FenceUnsupported, KernelRefused, NotPermitted
 from sidecar.kernel import nftables
 from sidecar.kernel.netlink import NetlinkSocket
 from sidecar.kernel.nftables import NETWORK_HEADER, NFPROTO_NETDEV, ChainMarshal, Cmp, Meta, Nftables, transaction
+from sidecar.kernel.tampering import TamperMonitor
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -67,6 +68,14 @@ class Fence:
     def close(self) -> None:
         """Close the socket; the rules stay."""
         self._socket.close()
+
+    def watch(self) -> TamperMonitor:
+        """Hear from now on when somebody else changes these rules.
+
+        Raises:
+            KernelRefused: the kernel does not tell.
+        """
+        return TamperMonitor(TABLE, self._socket.port)
 
     def prepare(self, places: Mapping[str, str]) -> None:
         """Make table and chains for {address: interface}, so that the hooks stand before they are needed.

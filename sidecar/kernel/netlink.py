@@ -70,6 +70,13 @@ class NetlinkSocket:
         """Close the socket; what was set in the kernel stays."""
         self._socket.close()
 
+    @property
+    def port(self) -> int:
+        """The number by which the kernel knows this socket, and names it as the doer of what it does."""
+        if not self._socket.getsockname()[0]:
+            self._socket.bind((0, 0))
+        return int(self._socket.getsockname()[0])
+
     def transact(self, batch: Sequence[bytes], what: str) -> None:
         """Send encoded messages in one datagram and read the answers of those that ask for one.
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from contract.assignment import AddressEntry, RouteEntry
     from sidecar.journal import Journal
+    from sidecar.kernel.tampering import TamperMonitor
 
 CONFLICT_S: Final = 30.0
 """So long after another host's claim the report goes on saying so."""
@@ -60,6 +61,8 @@ class Placement:
         self._fence = self._open_fence()
         self._announced: set[str] = set()
         self._fenced: dict[str, str] = {}
+        self._deadlines_s: dict[str, float] = {}
+        self._broken = False
         self._claims: dict[str, tuple[str, float]] = {}
         self._listened: set[str] = set()
         self._removals: Counter[str] = Counter()
@@ -194,7 +197,6 @@ class Placement:
         async with self._lock:
             problems: dict[str, str] = {}
             places = await self._places(action.entry, problems)
-            fence = Fence.LIFETIME if self._fence is None else Fence.DEADLINE
             try:
                 self._set_fence(places, action.deadline_s)
             except KernelRefused as error:
@@ -204,6 +206,7 @@ class Placement:
                     await self._put(address, link, action.deadline_s, problems)
             await self._take_away(standing - {item.address for item in action.entry.addresses})
             reports = tuple(self._report(item, problems) for item in action.entry.addresses)
+            fence = Fence.LIFETIME if self._fence is None or self._broken else Fence.DEADLINE
             return Configured(self._standing(standing | places.keys()), reports, fence)
 
     def _set_fence(self, places: dict[str, Link], deadline_s: float) -> None:
@@ -211,7 +214,38 @@ class Placement:
             return
         for address, link in places.items():
             self._fenced[address] = link.name
+            self._deadlines_s[address] = deadline_s
         self._fence.until({bare(address): link.name for address, link in places.items()}, realtime_ns(deadline_s))
+        self._broken = self._broken and not self._fenced.keys() <= places.keys()
+
+    def watch_fence(self) -> TamperMonitor | None:
+        """Hear when somebody else changes the fence's rules; None: there is none, or the kernel does not tell."""
+        if self._fence is None:
+            return None
+        try:
+            return self._fence.watch()
+        except KernelRefused as error:
+            self._journal.tell("fence", f"{error}; a flush of the nftables rules is mended by the next renewal only")
+            return None
+
+    async def mend_fence(self) -> bool:
+        """Set every deadline again that was set, after somebody else has touched the rules; say whether they stand.
+
+        A deadline is an absolute time, so setting it again is right whatever has become of the address.
+        """
+        async with self._lock:
+            if self._fence is None or not self._fenced:
+                return True
+            try:
+                for address, name in self._fenced.items():
+                    self._fence.until({bare(address): name}, realtime_ns(self._deadlines_s[address]))
+            except KernelRefused as error:
+                self._broken = True
+                self._journal.tell("fence", f"{error}; until it is set only the lifetime enforces the deadline")
+                return False
+            self._broken = False
+            self._journal.forget("fence")
+            return True
 
     async def _put(self, address: str, link: Link, deadline_s: float, problems: dict[str, str]) -> None:
         left_s = deadline_s - boottime()
@@ -291,7 +325,7 @@ class Placement:
         async with self._lock:  # an add under way has its rule already, but its address not yet
             gone = {address: name for address, name in self._fenced.items() if address not in self.placed}
             for address in gone:
-                del self._fenced[address]
+                del self._fenced[address], self._deadlines_s[address]
             if self._fence is None or not gone:
                 return
             try:

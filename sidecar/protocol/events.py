@@ -113,6 +113,11 @@ class ClockStepped:
 
 
 @dataclass(frozen=True, slots=True)
+class Unfenced:
+    """The deadlines in the kernel are gone, and could not be set again at once: only the lifetimes hold."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """End: hand over when a successor is prepared, release at `drain_until_s`, give up at `give_up_s`."""
 
@@ -139,6 +144,7 @@ Event = (
     | Removed
     | Reannounce
     | ClockStepped
+    | Unfenced
     | Stop
     | Tick
 )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from contract.report import Fence
 from sidecar.protocol.events import (
     Assigned,
     ClockStepped,
@@ -29,6 +30,7 @@ from sidecar.protocol.events import (
     Stop,
     Tick,
     Unanswered,
+    Unfenced,
     Unprepared,
     Write,
     Written,
@@ -88,6 +90,9 @@ def _note(s: State, event: Event, now: float) -> State:  # noqa: C901, PLR0911 -
             return replace(s, announce_at_s=at_s, repeats=ANNOUNCE_REPEATS, configure_at_s=now)
         case ClockStepped():
             return replace(s, fenced_s=None, stepped=isinstance(s.flight, Configure))
+        case Unfenced():
+            fence = Fence.LIFETIME if s.present else s.fence
+            return replace(s, fence=fence, fenced_s=None, stepped=isinstance(s.flight, Configure))
         case Stop(drain_until_s, give_up_s):
             return replace(s, drain_until_s=drain_until_s, give_up_s=give_up_s)
         case Tick():

@@ -28,6 +28,7 @@ from contract.names import ASSIGNMENT, CONTROLLER_ACCOUNT, SIDECAR_ROLE, SYSTEM_
 from lab import wiring
 from lab.wiring import Links
 from sidecar.kernel.frames import arp_reply, arp_request
+from tests.lab.sidecar.kernel.cable import flush_ruleset, rule_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -479,6 +480,19 @@ def _seconds(stamp: str) -> float:
     import datetime as dt  # noqa: PLC0415
 
     return dt.datetime.fromisoformat(stamp).timestamp()
+
+
+def test_a_flush_of_all_rules_is_mended_within_50_ms(stage, held):
+    renewed = _seconds(stage.lease().renew_time)
+    flush_ruleset(held.netns)
+    until = time.monotonic() + 0.05
+    while not rule_count(held.netns):
+        assert time.monotonic() < until, "no rules after 50 ms"
+    held.signal(signal.SIGSTOP)
+    last = stage.ear.last_answer(ADDRESS.partition("/")[0], renewed + 2 * DURATION_S)
+    stopped = _seconds(stage.lease().renew_time)
+    held.signal(signal.SIGCONT)
+    assert renewed <= stopped < last <= stopped + DURATION_S + 0.02, "it is the deadline that was flushed"
 
 
 def test_a_foreign_removal_is_mended_and_announced(stage, held):

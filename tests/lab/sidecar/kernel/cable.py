@@ -13,11 +13,18 @@ import subprocess
 import time
 from typing import TYPE_CHECKING
 
-from pyroute2.netlink.nfnetlink.nftsocket import NFPROTO_NETDEV, NFT_MSG_GETRULE, nft_rule_msg
+from pyroute2.netlink.nfnetlink.nftsocket import (
+    NFPROTO_NETDEV,
+    NFT_MSG_DELTABLE,
+    NFT_MSG_GETRULE,
+    nft_rule_msg,
+    nft_table_msg,
+)
 
 from sidecar.errors import KernelRefused
 from sidecar.kernel.frames import arp_request
-from sidecar.kernel.netlink import NetlinkSocket
+from sidecar.kernel.netlink import NetlinkSocket, encode
+from sidecar.kernel.nftables import transaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -127,14 +134,24 @@ def live_until(end_ns: int, tap: Tap, wire: Wire, pod_mac: bytes, peer_mac: byte
     return seen
 
 
-def rule_count() -> int:
-    with inside(POD):
+def rule_count(netns: str = POD) -> int:
+    with inside(netns):
         netlink = NetlinkSocket(12)
     wanted = nft_rule_msg()
     wanted["nfgen_family"] = NFPROTO_NETDEV
     rules = netlink.dump(wanted, 10 << 8 | NFT_MSG_GETRULE, "list of rules")
     netlink.close()
     return len(rules)
+
+
+def flush_ruleset(netns: str = POD) -> None:
+    """What `nft flush ruleset` sends: every table of every family goes."""
+    everything = nft_table_msg()
+    everything["nfgen_family"] = 0
+    with inside(netns):
+        netlink = NetlinkSocket(12)
+    netlink.transact(transaction([encode(everything, 10 << 8 | NFT_MSG_DELTABLE)]), "flush ruleset")
+    netlink.close()
 
 
 def ip(*arguments: str) -> str:

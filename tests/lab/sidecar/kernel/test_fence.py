@@ -10,12 +10,15 @@ import time
 
 from sidecar.kernel.fence import Fence as KernelFence
 from sidecar.kernel.frames import arp_request
+from sidecar.kernel.netlink import NetlinkSocket
+from sidecar.kernel.nftables import NFPROTO_NETDEV, Nftables, transaction
 from tests.lab.sidecar.kernel.cable import (
     ADDRESS,
     OTHER,
     POD,
     S,
     echo_request,
+    flush_ruleset,
     inside,
     live_until,
     mac,
@@ -102,6 +105,25 @@ def test_lifted_it_lets_the_pod_reach_the_new_holder(cable, fence, tap, wire):
     assert answers, "the Pod answers the new holder's ARP again"
     wire.send("eth0", [arp_request(mac(pod), ADDRESS)])
     assert tap.frames(1.0)
+
+
+def test_what_somebody_else_does_to_the_rules_is_heard_and_what_we_do_is_not(fence):
+    with inside(POD):
+        monitor = fence.watch()
+    fence.until({ADDRESS: "eth0"}, time.time_ns() + 60 * S)
+    fence.lift({ADDRESS: "eth0"})
+    assert not select.select([monitor.fileno()], [], [], 0)[0], "a handover wakes nobody"
+    flush_ruleset()
+    assert select.select([monitor.fileno()], [], [], 2)[0]
+    assert monitor.touched()
+    with inside(POD):
+        other = Nftables("other", NFPROTO_NETDEV)
+        netlink = NetlinkSocket(12)
+    netlink.transact(transaction([other.new_table()]), "a table of somebody else")
+    netlink.close()
+    assert select.select([monitor.fileno()], [], [], 2)[0]
+    assert not monitor.touched()
+    monitor.close()
 
 
 def test_preparing_does_not_touch_an_earlier_selfs_deadline(fence):

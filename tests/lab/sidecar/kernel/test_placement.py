@@ -17,7 +17,7 @@ from sidecar.kernel.frames import arp_reply, arp_request
 from sidecar.kernel.links import Monitor
 from sidecar.kernel.placement import Placement
 from sidecar.protocol.events import Configure, Prepared, Unprepared
-from tests.lab.sidecar.kernel.cable import ADDRESS, OTHER, POD, inside, ip, mac, rule_count, shown
+from tests.lab.sidecar.kernel.cable import ADDRESS, OTHER, POD, flush_ruleset, inside, ip, mac, rule_count, shown
 
 
 def entry(*items: tuple[str, str | None]) -> RouteEntry:
@@ -103,6 +103,31 @@ def test_what_cannot_be_fenced_is_not_configured(cable, monkeypatch):  # noqa: A
         assert states(done) == ["failed"]
         assert "the fence cannot be set" in done.reports[0].message
         assert shown() is None
+
+    placing(test)
+
+
+def test_a_fence_that_somebody_took_away_is_set_again_as_it_was(cable, monkeypatch):  # noqa: ARG001
+    route = entry((ADDRESS, "eth0"))
+
+    def refuse(*_):
+        raise KernelRefused("no memory", errno.ENOMEM)
+
+    async def test(placement):
+        await placement.prepare(route)
+        done = await placement.configure(for_s(route, 5), frozenset())
+        before = rule_count()
+        flush_ruleset()
+        assert rule_count() == 0
+        assert await placement.mend_fence()
+        assert rule_count() == before
+        flush_ruleset()
+        with monkeypatch.context() as patch:
+            patch.setattr(placement._fence, "until", refuse)
+            assert not await placement.mend_fence()
+            assert (await placement.configure(for_s(route, 5), done.present)).fence == Fence.LIFETIME
+        assert (await placement.configure(for_s(route, 5), done.present)).fence == Fence.DEADLINE
+        assert rule_count() == before
 
     placing(test)
 

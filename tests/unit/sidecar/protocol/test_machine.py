@@ -34,6 +34,7 @@ from sidecar.protocol.events import (
     Stop,
     Tick,
     Unanswered,
+    Unfenced,
     Unprepared,
     Write,
     Written,
@@ -512,6 +513,16 @@ def test_a_hand_over_names_the_owner():
 def test_an_older_version_changes_nothing():
     after, actions = step(HOLDER, LeaseSeen(lease(4, holder=OTHER)), NOW)
     assert (after, actions) == (replace(HOLDER, heard_s=NOW), ())
+
+
+def test_a_fence_that_is_gone_is_reported_and_set_again():
+    state, actions = step(HOLDER, Unfenced(), NOW)
+    assert actions == (Configure(ENTRY, 109.0),)
+    assert decode_report(state.report, "").fence is Fence.LIFETIME
+    state, _ = step(state, Configured(frozenset({IP}), SHOWN, Fence.DEADLINE), NOW)
+    assert decode_report(state.report, "").fence is Fence.DEADLINE
+    waiting, _ = step(WAITING, Unfenced(), NOW)
+    assert waiting.fence is Fence.DEADLINE, "nothing stands that would need it"
 
 
 def test_versions_that_are_no_numbers_are_taken_as_new():
