@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from sidecar.clock import StepAlarm, boottime
 from sidecar.kernel.links import Monitor
 from sidecar.kernel.placement import Placement
+from sidecar.kernel.whereabouts import LinkNews, Whereabouts
 from sidecar.protocol.events import ClockStepped, Event, Reannounce, Stop, Unfenced
 from sidecar.protocol.machine import finished
 from sidecar.route import Route
@@ -67,6 +68,7 @@ class Agent:
         self._tasks = asyncio.TaskGroup()
         self._placement = Placement(journal)
         self._monitor = Monitor()
+        self._whereabouts = Whereabouts()
         self._alarm = StepAlarm()
         self._tampering: TamperMonitor | None = None
         self._mending: asyncio.TimerHandle | None = None
@@ -110,6 +112,7 @@ class Agent:
 
     async def _adopt(self) -> None:
         await self._placement.adopt()
+        self._whereabouts.moved(LinkNews(each.index, each.up, each.stored) for each in self._placement.links.values())
         loop = asyncio.get_running_loop()
         loop.add_reader(self._monitor.fileno(), self._kernel_news)
         loop.add_reader(self._alarm.fileno(), self._clock_news)
@@ -189,20 +192,16 @@ class Agent:
         if gone or changes.links or changes.overrun:
             self._tasks.create_task(self._look_again(changes.links, overrun=changes.overrun))
 
-    async def _look_again(self, changed: tuple[tuple[int, bool], ...], *, overrun: bool) -> None:
-        before = {link.name: link for link in self._placement.links.values()}
-        was_up = {link.index: link.up for link in before.values()}
+    async def _look_again(self, changed: tuple[LinkNews, ...], *, overrun: bool) -> None:
+        before = {link.name: link.index for link in self._placement.links.values()}
         await self._placement.refresh()
-        after = self._placement.links
-        came_up = overrun
-        for index, up in changed:
-            came_up = came_up or (up and not was_up.get(index, False))
-            was_up[index] = up
+        after = {link.name: link.index for link in self._placement.links.values()}
+        moved = self._whereabouts.moved(changed) or overrun
         for route in list(self._routes.values()):
             route.kernel_changed()
-            if came_up:
+            if moved:
                 route.feed(Reannounce())
-            if {name: link.index for name, link in after.items()} != {n: link.index for n, link in before.items()}:
+            if after != before:
                 route.prepare()
 
     def _clock_news(self) -> None:

@@ -12,7 +12,7 @@ import math
 import socket
 import struct
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pyroute2.netlink import NETLINK_ROUTE, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, nlmsg
 from pyroute2.netlink.rtnl import (
@@ -34,11 +34,15 @@ from contract.names import INTERFACES
 from sidecar.errors import InterfaceMissing, KernelRefused
 from sidecar.kernel.netlink import NetlinkSocket, answered, encode
 
+if TYPE_CHECKING:
+    from sidecar.kernel.whereabouts import Stored
+
 MARK: Final = 0x68
 """IFA_PROTO of our addresses: 'h'; the kernel itself uses 1 to 3, 0 is unspecified."""
 PRIMARY: Final = "eth0"
 """containerd and CRI-O give the Pod's first interface this name; used where there is no default route."""
 
+_STORED: Final = ("IFLA_ADDRESS", "IFLA_LINK", "IFLA_LINK_NETNSID", "IFLA_PHYS_PORT_ID", "IFLA_MASTER")
 _ROUNDING_S: Final = 0.05
 _MAIN_TABLE: Final = 254
 _MAC_BYTES: Final = 6
@@ -57,6 +61,8 @@ class Link:
     """Empty where the interface has none, as a tunnel."""
     up: bool
     loopback: bool
+    stored: Stored = ()
+    """What neighbours and switches store of it."""
 
 
 def lifetime_s(left_s: float, *, only_fence: bool) -> int:
@@ -76,7 +82,15 @@ class LinkMessage(ifinfbase, nlmsg):  # type: ignore[misc] # the library is not 
     Not a subclass of `ifinfmsg`: once that one was used, its subclasses would have its attributes.
     """
 
-    nla_map = ((1, "IFLA_ADDRESS", "cdata"), (3, "IFLA_IFNAME", "asciiz"))
+    nla_map = (
+        (1, "IFLA_ADDRESS", "cdata"),
+        (3, "IFLA_IFNAME", "asciiz"),
+        (5, "IFLA_LINK", "uint32"),
+        (10, "IFLA_MASTER", "uint32"),
+        (34, "IFLA_PHYS_PORT_ID", "cdata"),
+        (37, "IFLA_LINK_NETNSID", "int32"),
+        (44, "IFLA_EVENT", "uint32"),
+    )
 
 
 class RouteMarshal(MarshalRtnl):  # type: ignore[misc]
@@ -215,6 +229,11 @@ def is_up(link: Any) -> bool:
     return bool(link["flags"] & (IFF_UP | IFF_RUNNING) == IFF_UP | IFF_RUNNING)
 
 
+def stored(link: Any) -> Stored:
+    """What neighbours and switches store of an interface, as far as the library has read it."""
+    return tuple(map(link.get_attr, _STORED))
+
+
 def _link(message: Any) -> Link:
     mac = message.get_attr("IFLA_ADDRESS") or b""
     return Link(
@@ -223,6 +242,7 @@ def _link(message: Any) -> Link:
         mac=mac if len(mac) == _MAC_BYTES else b"",
         up=is_up(message),
         loopback=bool(message["flags"] & IFF_LOOPBACK),
+        stored=stored(message),
     )
 
 

@@ -10,7 +10,7 @@ import errno
 import socket
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pyroute2.netlink import NETLINK_ROUTE, nla, nlmsg
 from pyroute2.netlink.marshal import Marshal
@@ -19,9 +19,10 @@ from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfbase
 
 from sidecar.errors import KernelRefused
-from sidecar.kernel.addresses import is_up
+from sidecar.kernel.addresses import LinkMessage, is_up, stored
 from sidecar.kernel.frames import ETH_P_ARP, Claim, claims_filter, read_claim
 from sidecar.kernel.netlink import NetlinkSocket, answered, encode, refusal
+from sidecar.kernel.whereabouts import NOTIFY, LinkNews
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -78,26 +79,20 @@ class Changes:
     """What the monitor read at one time.
 
     Attributes:
-        links: (index, whether up and running), in the kernel's order.
+        links: what was told of interfaces, in the kernel's order.
         addresses_gone: the IPv4 addresses that were removed, without prefix length, each as often as it was.
         overrun: events were lost: look at everything again.
     """
 
-    links: tuple[tuple[int, bool], ...] = ()
+    links: tuple[LinkNews, ...] = ()
     addresses_gone: tuple[str, ...] = ()
     overrun: bool = False
-
-
-class _LinkHeader(ifinfbase, nlmsg):  # type: ignore[misc]
-    """An interface without its attributes, of which there are many."""
-
-    nla_map = ()
 
 
 class _NewsMarshal(Marshal):  # type: ignore[misc]
     """Reads of the kernel's news only what is asked of them: it stands on the path of a handover."""
 
-    msg_map: Final = {RTM_NEWLINK: _LinkHeader, RTM_DELLINK: _LinkHeader, RTM_DELADDR: ifaddrmsg}
+    msg_map: Final = {RTM_NEWLINK: LinkMessage, RTM_DELLINK: LinkMessage, RTM_DELADDR: ifaddrmsg}
 
 
 class Monitor:
@@ -119,7 +114,7 @@ class Monitor:
 
     def read(self) -> Changes:
         """Read all that has come."""
-        links: list[tuple[int, bool]] = []
+        links: list[LinkNews] = []
         gone: list[str] = []
         overrun = False
         while True:
@@ -136,8 +131,14 @@ class Monitor:
                 kind = message["header"]["type"]
                 if kind == RTM_DELADDR:
                     gone.append(message.get_attr("IFA_LOCAL"))
-                if kind in (RTM_NEWLINK, RTM_DELLINK):
-                    links.append((message["index"], kind == RTM_NEWLINK and is_up(message)))
+                # what is told of a bridge's port as such is of another family
+                if kind in (RTM_NEWLINK, RTM_DELLINK) and message["family"] == socket.AF_UNSPEC:
+                    links.append(_link_news(message, gone=kind == RTM_DELLINK))
+
+
+def _link_news(message: Any, *, gone: bool) -> LinkNews:
+    up = not gone and is_up(message)
+    return LinkNews(message["index"], up, stored(message), message.get_attr("IFLA_EVENT") in NOTIFY)
 
 
 class Wire:

@@ -104,7 +104,7 @@ class Removed:
 
 @dataclass(frozen=True, slots=True)
 class Reannounce:
-    """The network may have forgotten or been told otherwise: link up again, or another host's claim."""
+    """The network may have forgotten or been told otherwise: a link up again or moved, another host's claim."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,7 @@ ASK_AGAIN_S: Final = 1.0
 """Who waits for a handover and hears nothing asks: a connection that something between has forgotten says nothing."""
 ASK_AGAIN_LOST_S: Final = 10.0
 """The same, of a lost Pod, for which nothing is under way."""
+MOST_DOUBLINGS: Final = 10
 REPORT_APART_S: Final = 0.2
 """A report that changes again and again is written no more often than this; the first one is written at once."""
 
@@ -307,13 +308,22 @@ def _start(s: State, action: InFlight) -> tuple[State, InFlight]:
 
 def _announce(s: State, now: float) -> tuple[State, tuple[Announce, ...]]:
     if not s.present or phase(s, now) is not Phase.HOLDING:
-        return (s if s.announce_at_s is None else replace(s, announce_at_s=None, repeats=0)), ()
+        return (s if s.announce_at_s is None else replace(s, announce_at_s=None, announcements=0)), ()
     if s.announce_at_s is None or now < s.announce_at_s:
         return s, ()
-    repeats = max(0, s.repeats - 1)
-    pause_s = ANNOUNCE_APART_S if repeats else ANNOUNCE_EVERY_S
-    s = replace(s, announced_s=now, announce_at_s=now + pause_s, repeats=repeats)
+    announcements = s.announcements + 1
+    s = replace(s, announced_s=now, announce_at_s=now + announce_pause_s(announcements), announcements=announcements)
     return s, (Announce(s.present),)
+
+
+def announce_pause_s(announcements: int) -> float:
+    """Say how long after so many announcements since the last change the next one follows.
+
+    The second comes after the neighbours' locktime; then the pauses double, since a switch port that has just come up
+    may forward only after 15 or 30 s (spanning tree, IEEE 802.1D: one or two times forward delay).
+    """
+    doublings = min(announcements - 1, MOST_DOUBLINGS)
+    return float(min(ANNOUNCE_EVERY_S, ANNOUNCE_APART_S * 2**doublings))
 
 
 def finished(s: State, now: float) -> bool:

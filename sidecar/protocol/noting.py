@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 ANNOUNCE_APART_S: Final = 1.1
 """Linux neighbours may ignore a change within their locktime of 1 s (net/ipv4/arp.c)."""
-ANNOUNCE_REPEATS: Final = 5
 RETRY_FIRST_S: Final = 0.02
 RETRY_MAX_S: Final = 0.5
 CONFIGURE_RETRY_S: Final = 1.0
@@ -87,7 +86,7 @@ def _note(s: State, event: Event, now: float) -> State:  # noqa: C901, PLR0911 -
             return replace(s, present=present)
         case Reannounce():
             at_s = max(now, s.announced_s + ANNOUNCE_APART_S)
-            return replace(s, announce_at_s=at_s, repeats=ANNOUNCE_REPEATS, configure_at_s=now)
+            return replace(s, announce_at_s=at_s, announcements=0, configure_at_s=now)
         case ClockStepped():
             return replace(s, fenced_s=None, stepped=isinstance(s.flight, Configure))
         case Unfenced():
@@ -157,5 +156,5 @@ def _note_configured(s: State, event: Configured, flight: Configure, now: float)
     if event.present != s.wanted:
         s = replace(s, configure_at_s=now + CONFIGURE_RETRY_S)
     if added:
-        s = replace(s, announced_s=now, announce_at_s=now + ANNOUNCE_APART_S, repeats=ANNOUNCE_REPEATS)
+        s = replace(s, announced_s=now, announce_at_s=now + ANNOUNCE_APART_S, announcements=1)
     return s

@@ -46,6 +46,7 @@ class State(msgspec.Struct, frozen=True):
         write_at_s: not before this time may the Lease be written or read again after a failure.
         configure_at_s: not before this time are addresses added again after a failure; `remove_at_s`: removed.
         reported_s: when the report was last written.
+        announcements: so many since something changed that the network must learn.
     """
 
     me: str
@@ -70,7 +71,7 @@ class State(msgspec.Struct, frozen=True):
     reported_s: float = float("-inf")
     announce_at_s: float | None = None
     announced_s: float = float("-inf")
-    repeats: int = 0
+    announcements: int = 0
     drain_until_s: float | None = None
     give_up_s: float | None = None
     trouble: str = ""

@@ -513,6 +513,15 @@ def test_a_link_that_comes_back_is_announced_again(stage, held):
     assert held.addresses() == {ADDRESS}
 
 
+def test_another_mac_of_an_interface_that_stays_up_is_announced_after_the_locktime(stage, held):
+    before = stage.ear.wait(held.both_forms()[0], stage.ear.wait(held.both_forms()[0], 0) + 6.0)
+    held.ip("link", "set", "dev", "eth1", "address", "02:aa:bb:cc:dd:05")
+    assert held.mac() == bytes.fromhex("02aabbccdd05")
+    for form in held.both_forms():
+        # by the spread alone it would be 8.8 s
+        assert stage.ear.wait(form, before) - before < 1.1 + 0.3
+
+
 def test_a_foreign_claim_is_answered_and_reported(stage, held):
     began = time.time()
     stage.ear._socket.send(arp_reply(stage.ear._mac, ADDRESS.partition("/")[0]))

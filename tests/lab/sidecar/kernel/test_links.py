@@ -44,9 +44,36 @@ def test_the_monitor_tells_of_links_and_removed_addresses(cable):
     ip("addr", "del", f"{ADDRESS}/32", "dev", "eth0")
     assert news().addresses_gone == (ADDRESS,)
     peer.down("eth0")
-    assert (index, False) in news().links
+    assert (index, False) in ups(news())
     peer.up("eth0")
-    assert (index, True) in news().links
+    assert (index, True) in ups(news())
+    monitor.close()
+
+
+def ups(changes):
+    return [(each.index, each.up) for each in changes.links]
+
+
+def test_what_neighbours_and_switches_store_is_told_with_every_change(cable):  # noqa: ARG001
+    with inside(POD):
+        monitor = Monitor()
+        index = socket.if_nametoindex("eth0")
+
+    def stored():
+        return [each.stored for each in monitor.read().links if each.index == index]
+
+    ip("link", "set", "dev", "eth0", "txqueuelen", "500")
+    before = stored()[-1]
+    assert before[0] == bytes.fromhex(ip("-br", "link", "show", "eth0").split()[2].replace(":", ""))
+    ip("link", "set", "dev", "eth0", "address", "02:aa:bb:cc:dd:05")
+    assert stored()[-1] == (bytes.fromhex("02aabbccdd05"), *before[1:])
+    ip("link", "add", "br0", "type", "bridge")
+    ip("link", "set", "dev", "eth0", "master", "br0")
+    with inside(POD):
+        master = socket.if_nametoindex("br0")
+    assert stored()[-1][-1] == master
+    ip("link", "set", "dev", "eth0", "nomaster")
+    assert stored()[-1][-1] is None
     monitor.close()
 
 

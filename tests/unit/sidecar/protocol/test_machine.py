@@ -40,7 +40,7 @@ from sidecar.protocol.events import (
     Written,
 )
 from sidecar.protocol.machine import ANNOUNCE_EVERY_S, TABLE, finished, step, wake_at
-from sidecar.protocol.noting import ANNOUNCE_APART_S, ANNOUNCE_REPEATS, RETRY_MAX_S
+from sidecar.protocol.noting import ANNOUNCE_APART_S, RETRY_MAX_S
 from sidecar.protocol.state import State, older
 
 replace = msgspec.structs.replace
@@ -560,13 +560,31 @@ def announced_at(state: State, until_s: float) -> list[float]:
     return times
 
 
-def test_announced_five_times_more_and_then_each_minute():
+SPREAD = [1.1, 3.3, 7.7, 16.5, 34.1, 69.3, 129.3, 189.3]
+"""After the first: once the neighbours' locktime is over, then after pauses that double up to a minute."""
+
+
+def test_announcements_after_an_address_was_added_spread_out_to_one_each_minute():
     state = replace(HOLDER, present=frozenset(), flight=Configure(ENTRY, 109.0))
     state, _ = step(state, Configured(frozenset({IP}), SHOWN, Fence.DEADLINE), NOW)
-    times = announced_at(state, NOW + 130.0)
-    early = [NOW + ANNOUNCE_APART_S * (i + 1) for i in range(ANNOUNCE_REPEATS)]
-    assert times[:5] == pytest.approx(early)
-    assert times[5:] == pytest.approx([early[-1] + ANNOUNCE_EVERY_S, early[-1] + 2 * ANNOUNCE_EVERY_S])
+    assert announced_at(state, NOW + 200.0) == pytest.approx([NOW + after for after in SPREAD])
+
+
+def test_announcements_after_the_network_changed_begin_at_once_and_spread_out_again():
+    state, actions = step(replace(HOLDER, announcements=9, announced_s=50.0), Reannounce(), NOW)
+    assert actions == (Announce(frozenset({IP})),)
+    assert announced_at(state, NOW + 200.0) == pytest.approx([NOW + after for after in SPREAD])
+
+
+def test_a_switch_port_that_forwards_late_is_told_within_5_s():
+    for silent_s in (15.0, 30.0):  # spanning tree: one forward delay, or two
+        heard_s = min(after for after in SPREAD if after > silent_s)
+        assert heard_s - silent_s < 5.0
+
+
+def test_the_pause_between_announcements_does_not_overflow():
+    state, _ = step(replace(HOLDER, announcements=100_000, announce_at_s=NOW), Tick(), NOW)
+    assert state.announce_at_s == NOW + ANNOUNCE_EVERY_S
 
 
 def test_announced_again_at_once_but_not_within_the_locktime():
