@@ -84,11 +84,14 @@ KernelEvent = AddressEvent | FenceEvent | LinkEvent | SpaceGone
 
 @dataclass(slots=True)
 class Space:
-    """A network namespace and the rules of its fence: {handle: (address, deadline)}."""
+    """A network namespace and the rules of its fence: {(family, handle): (address, deadline)}.
+
+    A handle is its table's, and the fence has a table in several families.
+    """
 
     netns: str
     number: int
-    rules: dict[int, tuple[str, float]] = field(default_factory=dict)
+    rules: dict[tuple[int, int], tuple[str, float]] = field(default_factory=dict)
     said: dict[str, float] = field(default_factory=dict)
 
     def fence(self, time_s: float) -> Iterator[FenceEvent]:
@@ -120,7 +123,7 @@ def decode_nftables(space: Space, time_s: float, datagram: bytes) -> Iterator[Ke
         if kind == _NEW_GENERATION:
             yield from space.fence(time_s)
         elif kind in (_NEW_RULE, _DELETED_RULE):
-            _rule(space, body[4:], added=kind == _NEW_RULE)
+            _rule(space, body[0], body[4:], added=kind == _NEW_RULE)
 
 
 def gone_nsids(datagram: bytes) -> Iterator[int]:
@@ -152,11 +155,11 @@ def _link(space: Space, time_s: float, body: bytes) -> LinkEvent | None:
     return LinkEvent(time_s, space.netns, space.number, _text(found.get(3)), found[1].hex(":"), up=bool(flags & _UP))
 
 
-def _rule(space: Space, data: bytes, *, added: bool) -> None:
+def _rule(space: Space, family: int, data: bytes, *, added: bool) -> None:
     found = attributes(data)
     if _text(found.get(1)) != FENCE_TABLE or 3 not in found:
         return
-    handle = struct.unpack("!Q", found[3])[0]
+    handle = family, struct.unpack("!Q", found[3])[0]
     if not added:
         space.rules.pop(handle, None)
         return

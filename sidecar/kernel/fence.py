@@ -1,57 +1,31 @@
 """The fence: nftables rules by which the kernel silences an address at an absolute time, whatever becomes of us.
 
-One table ``holdfast`` of the netdev family; per address two base chains on its interface, ingress and egress, whose
-rules drop IP to and from it, and ARP or neighbour discovery about it, when ``meta time`` is at or past the deadline
-(nanoseconds of CLOCK_REALTIME). A new deadline replaces the rules in one transaction, so there is no instant without a
-rule. The rules outlive the process; a restarted agent finds the table by its name.
+Past the deadline (nanoseconds of CLOCK_REALTIME) nothing to, from or about the address passes any interface of the
+network namespace, one that comes later included; before it only the interface that the address is on answers for it.
+A new deadline replaces the rules in one transaction, so there is no instant without a rule. The rules outlive the
+process; a restarted agent finds them by their names. What they are is in `sidecar.kernel.rules`.
 
-By netlink, since `nft` takes whole seconds only and would be a program to ship. What is sent between a Lease and its
-frame is encoded before, and only the deadline is put in. Not promised: anything while the wall clock stands wrong (the
-lifetime of the address is the second fence), and VLAN-tagged frames.
+By netlink, since `nft` takes whole seconds only and would be a program to ship. Not promised: anything while the wall
+clock stands wrong (the lifetime of the address is the second fence); frames that AF_PACKET sends with a VLAN tag; and,
+before Linux 6.18, frames that it sends by an interface that came while the agent was stopped.
 """
 
 from __future__ import annotations
 
 import errno
-import functools
-import ipaddress
 import struct
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from pyroute2.netlink import NETLINK_NETFILTER
 
 from sidecar.errors import FenceUnsupported, KernelRefused, NotPermitted
-from sidecar.kernel import nftables
+from sidecar.kernel import rules
 from sidecar.kernel.netlink import NetlinkSocket
-from sidecar.kernel.nftables import NETWORK_HEADER, NFPROTO_NETDEV, ChainMarshal, Cmp, Meta, Nftables, transaction
+from sidecar.kernel.nftables import NFPROTO_UNSPEC, ChainMarshal, Nftables, transaction
 from sidecar.kernel.tampering import TamperMonitor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-TABLE: Final = "holdfast"
-
-_NFT: Final = Nftables(TABLE, NFPROTO_NETDEV)
-_TRIAL: Final = "try"
-"""A chain's side in its name; as long as ``out``, so that their rules have one form."""
-_DEADLINE_HERE: Final = b"\xf1DEADLIN"
-_ADDRESS_HERE: Final = {4: b"\xf2ADR", 6: b"\xf2ADDRESS-OF-IPV6"}
-_CHAIN_HERE: Final = b"?"
-_KEPT: Final = 256
-"""So many addresses' messages are kept encoded, more than a Pod has."""
-
-_HOOKS: Final = {"in": 0, "out": 1}
-"""NF_NETDEV_INGRESS and NF_NETDEV_EGRESS of include/uapi/linux/netfilter.h."""
-# before any other netdev chain: an address whose time is up is nobody's business
-_PRIORITY: Final = -500
-
-_IPV4, _ARP, _IPV6 = 0x0800, 0x0806, 0x86DD
-# by the address' version, (protocol, where the address stands): IPv4 source and destination, ARP sender and target;
-# IPv6 source and destination, and the target of neighbour discovery behind a header without extensions (RFC 4861)
-_PLACES: Final = {
-    4: ((_IPV4, 12), (_IPV4, 16), (_ARP, 14), (_ARP, 24)),
-    6: ((_IPV6, 8), (_IPV6, 24), (_IPV6, 48)),
-}
+    from collections.abc import Iterable, Mapping, Sequence
 
 _UNSUPPORTED: Final = {errno.EOPNOTSUPP, errno.ENOENT, errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT, errno.EINVAL}
 
@@ -64,6 +38,9 @@ class Fence:
             self._socket = NetlinkSocket(NETLINK_NETFILTER, ChainMarshal())
         except OSError as error:
             raise FenceUnsupported("this kernel has no nftables", error.errno or errno.EIO) from error
+        self._on_all = True
+        self._interfaces: dict[str, int] = {}
+        self._ground: dict[str, str] = {}
 
     def close(self) -> None:
         """Close the socket; the rules stay."""
@@ -75,81 +52,119 @@ class Fence:
         Raises:
             KernelRefused: the kernel does not tell.
         """
-        return TamperMonitor(TABLE, self._socket.port)
+        return TamperMonitor(rules.TABLE, self._socket.port)
 
     def prepare(self, places: Mapping[str, str]) -> None:
-        """Make table and chains for {address: interface}, so that the hooks stand before they are needed.
+        """Make all but the deadlines for {address: interface}, so that the hooks stand before they are needed.
 
-        Rules that an earlier self left stay. In the same transaction rules are put into a chain that nothing
-        refers to and taken out again: a kernel that lacks one of their expressions says so here.
+        Deadlines that an earlier self left stay. In the same transaction the rules are tried.
 
         Raises:
             FenceUnsupported: this kernel cannot do it.
             NotPermitted: a capability is missing.
         """
-        batch = [_new_table()]
-        for address, interface in places.items():
-            _form(address, interface)  # encoded now, for `until`
-            batch += [*_chains(address, interface), *_trial(address, interface)]
-        self._commit(batch, f"fence for {_names(places)}")
+        for address in places:
+            rules.deadline(address)  # encoded now, for `until`
+        self._stand(places, [each for address in places for each in rules.trial(address)])
 
     def until(self, places: Mapping[str, str], deadline_ns: int) -> None:
-        """Silence each address on its interface from `deadline_ns` of CLOCK_REALTIME on, instead of any earlier set.
+        """Silence each address from `deadline_ns` of CLOCK_REALTIME on, instead of any earlier set.
 
         Args:
-            places: {address without prefix length: interface}.
+            places: {address without prefix length: the interface that it is on}.
             deadline_ns: may be in the past, then the address is silent at once.
 
         Raises:
             FenceUnsupported: this kernel cannot do it.
             NotPermitted: a capability is missing.
         """
-        deadline = struct.pack("!Q", deadline_ns)
-        batch = [_new_table()]
-        for address, interface in places.items():
-            batch += [each.replace(_DEADLINE_HERE, deadline) for each in _form(address, interface)]
-        self._commit(batch, f"fence for {_names(places)}")
+        put_in = struct.pack("!Q", deadline_ns)
+        batch = [each.replace(rules.DEADLINE_HERE, put_in) for one in places for each in rules.deadline(one)]
+        if places.items() <= self._ground.items():
+            try:
+                self._commit(batch, f"fence for {_names(places)}")
+            except FenceUnsupported as error:
+                if error.errno != errno.ENOENT:
+                    raise
+                self._ground.clear()  # somebody has taken it away
+            else:
+                return
+        self._stand(places, batch)
 
-    def lift(self, places: Mapping[str, str]) -> None:
-        """Take the rules of addresses that no longer stand here, so that this Pod may talk to their new holder."""
-        batch = [each for address, interface in places.items() for each in _flushes(address, interface)]
-        self._forget(batch, f"lift of the fence for {_names(places)}")
+    def _stand(self, places: Mapping[str, str], batch: Sequence[bytes]) -> None:
+        """Make the ground and then, in the same transaction, what is to stand on it."""
+        what = f"fence for {_names(places)}"
+        if self._on_all:
+            try:
+                self._commit([*_ground(places, on_all=True), *batch], what)
+            except FenceUnsupported:
+                self._on_all = False  # before Linux 6.18 a chain is on the interfaces that it names
+        if not self._on_all:
+            self._commit([*_ground(places, on_all=False), *batch], what)
+            for address, interface in places.items():
+                self._commit(rules.hooks(address, interface), what)
+                self._hook(address, self._interfaces.keys() - {interface})
+        self._ground |= places
 
-    def remove(self, places: Mapping[str, str]) -> None:
-        """Take the chains too, when the addresses have left the assignment."""
-        for address, interface in places.items():
-            self._remove_chains([_chain(address, interface, side) for side in _HOOKS])
+    def cover(self, interfaces: Mapping[str, int]) -> None:
+        """Take in what interfaces there are now, as {name: index}; new ones are fenced too.
+
+        Where the kernel can have a chain on all of them there is nothing to do.
+        """
+        new = {name for name, index in interfaces.items() if self._interfaces.get(name) != index}
+        self._interfaces = dict(interfaces)
+        if self._on_all:
+            return
+        for address in self._ground:
+            self._hook(address, new)
+
+    def _hook(self, address: str, interfaces: Iterable[str]) -> None:
+        for interface in sorted(interfaces):
+            # one that has gone meanwhile carries nothing
+            self._forget(rules.hooks(address, interface), f"fence for {address} on {interface}")
+
+    def lift(self, addresses: Iterable[str]) -> None:
+        """Take the deadlines of addresses that no longer stand here, so that this Pod may talk to their new holder."""
+        given = list(addresses)
+        self._forget([each for one in given for each in rules.flushes(one)], f"lift of the fence for {given}")
 
     def adopt(self, standing: Iterable[str]) -> None:
-        """Keep what an earlier self left for the addresses that still stand here; take away the rest."""
-        keep = tuple(f"{side}-{address}-" for address in standing for side in _HOOKS)
-        stale = [name for name in self.chains() if not name.startswith(keep)]
-        self._remove_chains(stale)
+        """At the start: keep the deadlines that an earlier self left for addresses that still stand here."""
+        chains = self.chains()
+        # an earlier version's chains have their rules in them, and would cut at a deadline that nobody renews
+        keep = frozenset(standing) & {name.removeprefix(rules.AT) for _, name in chains}
+        self._remove([each for each in chains if not rules.of_address(each[1], keep)])
 
-    def chains(self) -> list[str]:
-        """Name the chains of our table."""
+    def retire(self, standing: Iterable[str]) -> None:
+        """Take away all that is for no address that stands here; where it is needed again it is made again."""
+        keep = frozenset(standing)
+        self._ground = {address: interface for address, interface in self._ground.items() if address in keep}
+        self._remove([each for each in self.chains() if not rules.of_address(each[1], keep)])
+
+    def chains(self) -> list[tuple[int, str]]:
+        """List the chains of our tables as (family, name)."""
         try:
-            found = self._socket.dump(*_NFT.list_chains(), "list of nftables chains")
+            listed = Nftables(rules.TABLE, NFPROTO_UNSPEC).list_chains()
+            found = self._socket.dump(*listed, "list of nftables chains")
         except NotPermitted:
             raise
         except KernelRefused as error:
             raise FenceUnsupported(str(error), error.errno) from error
-        ours = [each for each in found if each.get_attr("NFTA_CHAIN_TABLE") == TABLE]
-        return [each.get_attr("NFTA_CHAIN_NAME") for each in ours]
+        ours = [each for each in found if each.get_attr("NFTA_CHAIN_TABLE") == rules.TABLE]
+        return sorted({(each["nfgen_family"], each.get_attr("NFTA_CHAIN_NAME")) for each in ours})
 
-    def _remove_chains(self, names: list[str]) -> None:
-        for name in names:
-            batch = [_NFT.delete_rules(name), _NFT.delete_chain(name)]
-            self._forget(batch, f"removal of nftables chain {name}")
+    def _remove(self, chains: list[tuple[int, str]]) -> None:
+        if chains:
+            self._forget(rules.removal(chains), f"removal of nftables chains {', '.join(name for _, name in chains)}")
 
-    def _forget(self, batch: list[bytes], what: str) -> None:
+    def _forget(self, batch: Sequence[bytes], what: str) -> None:
         try:
             self._commit(batch, what)
         except FenceUnsupported as error:
             if error.errno != errno.ENOENT:  # not there is as good as gone
                 raise
 
-    def _commit(self, batch: list[bytes], what: str) -> None:
+    def _commit(self, batch: Sequence[bytes], what: str) -> None:
         try:
             self._socket.transact(transaction(batch), what)
         except NotPermitted:
@@ -164,64 +179,5 @@ def _names(places: Mapping[str, str]) -> str:
     return ", ".join(f"{address} on {interface}" for address, interface in places.items())
 
 
-def _chain(address: str, interface: str, side: str) -> str:
-    return f"{side}-{address}-{interface}"
-
-
-# what is sent, encoded ------------------------------------------------------------------------------------------
-
-
-@functools.cache
-def _new_table() -> bytes:
-    return _NFT.new_table()
-
-
-@functools.lru_cache(_KEPT)
-def _chains(address: str, interface: str) -> tuple[bytes, ...]:
-    names = [(_chain(address, interface, side), hook) for side, hook in _HOOKS.items()]
-    return tuple(_NFT.new_base_chain(name, "filter", hook, _PRIORITY, interface) for name, hook in names)
-
-
-@functools.lru_cache(_KEPT)
-def _flushes(address: str, interface: str) -> tuple[bytes, ...]:
-    return tuple(_NFT.delete_rules(_chain(address, interface, side)) for side in _HOOKS)
-
-
-@functools.lru_cache(_KEPT)
-def _trial(address: str, interface: str) -> tuple[bytes, ...]:
-    name = _chain(address, interface, _TRIAL)
-    return _NFT.new_chain(name), *_rules(name, address), _NFT.delete_rules(name), _NFT.delete_chain(name)
-
-
-@functools.lru_cache(_KEPT)
-def _form(address: str, interface: str) -> tuple[bytes, ...]:
-    """Everything that sets an address' deadline, with `_DEADLINE_HERE` where it is put in."""
-    rules = [_rules(_chain(address, interface, side), address) for side in _HOOKS]
-    return (*_chains(address, interface), *_flushes(address, interface), *rules[0], *rules[1])
-
-
-def _rules(chain: str, address: str) -> tuple[bytes, ...]:
-    parsed, name = ipaddress.ip_address(address), chain.encode()
-    place = _ADDRESS_HERE[parsed.version]
-    forms = _rule_forms(parsed.version, len(name))
-    return tuple(form.replace(_CHAIN_HERE * len(name), name).replace(place, parsed.packed) for form in forms)
-
-
-@functools.lru_cache(_KEPT)
-def _rule_forms(version: int, length: int) -> tuple[bytes, ...]:
-    """An address' rules with places for chain and address: the library takes 1 ms and more for a rule, so once."""
-    chain, address = (_CHAIN_HERE * length).decode(), _ADDRESS_HERE[version]
-    return tuple(_NFT.new_rule(chain, _expressions(*place, address)) for place in _PLACES[version])
-
-
-def _expressions(protocol: int, offset: int, address: bytes) -> list[dict[str, Any]]:
-    return [
-        nftables.meta(Meta.NFT_META_PROTOCOL),
-        nftables.compare(Cmp.NFT_CMP_EQ, struct.pack("!H", protocol)),
-        nftables.payload(NETWORK_HEADER, offset, len(address)),
-        nftables.compare(Cmp.NFT_CMP_EQ, address),
-        nftables.meta(Meta.NFT_META_TIME_NS),
-        nftables.to_network_order(len(_DEADLINE_HERE)),
-        nftables.compare(Cmp.NFT_CMP_GTE, _DEADLINE_HERE),
-        nftables.drop(),
-    ]
+def _ground(places: Mapping[str, str], *, on_all: bool) -> list[bytes]:
+    return [each for at in places.items() for each in rules.ground(*at, on_all=on_all)]

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from pyroute2.netlink import NLM_F_APPEND, NLM_F_CREATE
+from pyroute2.netlink import NLM_F_APPEND, NLM_F_CREATE, nla
 from pyroute2.netlink.marshal import Marshal
 from pyroute2.netlink.nfnetlink import NFNL_SUBSYS_NFTABLES, nfgen_msg
 from pyroute2.netlink.nfnetlink.nftsocket import (
+    NFPROTO_ARP,
     NFPROTO_IPV4,
+    NFPROTO_IPV6,
     NFPROTO_NETDEV,
     NFT_MSG_DELCHAIN,
     NFT_MSG_DELRULE,
@@ -34,14 +36,28 @@ from sidecar.kernel.netlink import answered, encode
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["NFPROTO_IPV4", "NFPROTO_NETDEV", "ChainMarshal", "Cmp", "Meta", "Nftables", "transaction"]
+__all__ = [
+    "NFPROTO_ARP",
+    "NFPROTO_IPV4",
+    "NFPROTO_IPV6",
+    "NFPROTO_NETDEV",
+    "NFPROTO_UNSPEC",
+    "ChainMarshal",
+    "Cmp",
+    "Meta",
+    "Nftables",
+    "transaction",
+]
 
+NFPROTO_UNSPEC: Final = 0
+"""In a request for a list: of every family."""
 NETWORK_HEADER, TRANSPORT_HEADER = 1, 2
 """NFT_PAYLOAD_*_HEADER; the library names them only where it reads them."""
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 """NFNL_MSG_BATCH_* of include/uapi/linux/netfilter/nfnetlink.h, which the library has no names for."""
 _HTON: Final = 1
 _DROP: Final = 0
+_JUMP: Final = -3
 _REGISTER: Final = Regs.NFT_REG_1
 
 Attribute = tuple[str, Any]
@@ -66,6 +82,31 @@ class ChainMarshal(Marshal):  # type: ignore[misc] # the library is not typed
     """Reads the kernel's answers about chains."""
 
     msg_map: Final = {NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWCHAIN: nft_chain_msg}
+
+
+class _ChainOnAll(nfgen_msg):  # type: ignore[misc]
+    """A base chain whose hook has a prefix of interfaces' names, which the library does not know yet."""
+
+    nla_map = (
+        (1, "NFTA_CHAIN_TABLE", "asciiz"),
+        (3, "NFTA_CHAIN_NAME", "asciiz"),
+        (4, "NFTA_CHAIN_HOOK", "Hook"),
+        (7, "NFTA_CHAIN_TYPE", "asciiz"),
+    )
+
+    class Hook(nla):  # type: ignore[misc]
+        """Where it is."""
+
+        nla_map = (
+            (1, "NFTA_HOOK_HOOKNUM", "be32"),
+            (2, "NFTA_HOOK_PRIORITY", "sbe32"),
+            (4, "NFTA_HOOK_DEVS", "Devices"),
+        )
+
+        class Devices(nla):  # type: ignore[misc]
+            """On which interfaces."""
+
+            nla_map = ((2, "NFTA_DEVICE_PREFIX", "asciiz"),)
 
 
 class Nftables:
@@ -102,6 +143,13 @@ class Nftables:
         at += [("NFTA_HOOK_DEV", device)] if device else []
         hooked = [*self._chain(name), ("NFTA_CHAIN_TYPE", kind), _nest("NFTA_CHAIN_HOOK", at)]
         return self._encode(nft_chain_msg(), NFT_MSG_NEWCHAIN, NLM_F_CREATE, hooked)
+
+    def new_chain_on_all(self, name: str, kind: str, hook: int, priority: int) -> bytes:
+        """Make a chain of the netdev family at a hook of all interfaces, later ones included (Linux 6.18)."""
+        at: list[Attribute] = [("NFTA_HOOK_HOOKNUM", hook), ("NFTA_HOOK_PRIORITY", priority)]
+        at += [_nest("NFTA_HOOK_DEVS", [("NFTA_DEVICE_PREFIX", "")])]  # what every name begins with
+        hooked = [*self._chain(name), ("NFTA_CHAIN_TYPE", kind), _nest("NFTA_CHAIN_HOOK", at)]
+        return self._encode(_ChainOnAll(), NFT_MSG_NEWCHAIN, NLM_F_CREATE, hooked)
 
     def delete_chain(self, name: str) -> bytes:
         """Remove a chain without rules."""
@@ -174,6 +222,13 @@ def to_network_order(length: int) -> dict[str, Any]:
 def drop() -> dict[str, Any]:
     """Drop the frame."""
     verdict = _nest("NFTA_DATA_VERDICT", [("NFTA_VERDICT_CODE", _DROP)])
+    data = _nest("NFTA_IMMEDIATE_DATA", [verdict])
+    return _expression("immediate", ("NFTA_IMMEDIATE_DREG", Regs.NFT_REG_VERDICT), data)
+
+
+def jump(chain: str) -> dict[str, Any]:
+    """Go through the rules of another chain of the table, and come back where none of them decides."""
+    verdict = _nest("NFTA_DATA_VERDICT", [("NFTA_VERDICT_CODE", _JUMP), ("NFTA_VERDICT_CHAIN", chain)])
     data = _nest("NFTA_IMMEDIATE_DATA", [verdict])
     return _expression("immediate", ("NFTA_IMMEDIATE_DREG", Regs.NFT_REG_VERDICT), data)
 

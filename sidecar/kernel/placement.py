@@ -12,12 +12,12 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from contract.names import INTERFACES
-from contract.report import AddressReport, AddressState, Fence
-from sidecar.clock import boottime, realtime_ns
-from sidecar.errors import FenceUnsupported, InterfaceMissing, KernelRefused, NotPermitted
+from contract.report import AddressReport, AddressState
+from sidecar.clock import boottime
+from sidecar.errors import InterfaceMissing, KernelRefused
 from sidecar.kernel import frames
 from sidecar.kernel.addresses import Addresses, Link, lifetime_s
-from sidecar.kernel.fence import Fence as KernelFence
+from sidecar.kernel.deadlines import Deadlines
 from sidecar.kernel.links import Wire, set_arp_announce
 from sidecar.protocol.events import Configure, Configured, Prepared, Removed, Unprepared
 
@@ -35,6 +35,10 @@ CONFLICT_S: Final = 30.0
 def bare(address: str) -> str:
     """Cut off the prefix length."""
     return address.partition("/")[0]
+
+
+def _named(places: dict[str, Link]) -> dict[str, str]:
+    return {bare(address): link.name for address, link in places.items()}
 
 
 def _supported(address: str) -> bool:
@@ -57,53 +61,38 @@ class Placement:
         self._journal = journal
         self._addresses = Addresses()
         self._lock = asyncio.Lock()
-        self._fence: KernelFence | None = None
-        self._fence = self._open_fence()
+        self._deadlines = Deadlines(journal)
         self._announced: set[str] = set()
-        self._fenced: dict[str, str] = {}
-        self._deadlines_s: dict[str, float] = {}
-        self._broken = False
         self._claims: dict[str, tuple[str, float]] = {}
         self._listened: set[str] = set()
         self._removals: Counter[str] = Counter()
         self._default = ""
 
-    def _open_fence(self) -> KernelFence | None:
-        try:
-            return KernelFence()
-        except FenceUnsupported as error:
-            self._give_up_fence(error)
-            return None
-
-    def _give_up_fence(self, error: FenceUnsupported) -> None:
-        self._journal.tell("fence", f"{error}; only the lifetime of each address enforces the deadline")
-        if self._fence is not None:
-            self._fence.close()
-        self._fence = None
-
     async def adopt(self) -> None:
         """Find what an earlier self left here: addresses by their mark, deadlines by the name of their table."""
         await self.refresh()
-        if self._fence is not None:
-            try:
-                self._fence.adopt([bare(address) for address in self.placed])
-            except FenceUnsupported as error:
-                self._give_up_fence(error)
+        self._deadlines.adopt(self._standing_bare())
 
     def close(self) -> None:
         """Close all sockets; take the fence away where nothing stands behind it any more."""
-        self._clear_fence()
-        if self._fence is not None:
-            self._fence.close()
+        self._deadlines.retire(self._standing_bare())
+        self._deadlines.close()
         self.wire.close()
         self._addresses.close()
 
     async def refresh(self) -> None:
         """Read again what interfaces there are and which of our addresses stand."""
         async with self._lock:
-            self.links = await self._addresses.links()
+            await self._read_links()
             self.placed = {f"{address}/32": index for address, index in (await self._addresses.marked()).items()}
             self._announced &= self.placed.keys()
+
+    async def _read_links(self) -> None:
+        self.links = await self._addresses.links()
+        self._deadlines.cover(self.links.values())
+
+    def _standing_bare(self) -> set[str]:
+        return set(map(bare, self.placed))
 
     def removed_by_others(self, gone: Iterable[str], *, overrun: bool) -> bool:
         """Whether among addresses that the kernel says are gone is one that we have not removed ourselves.
@@ -128,7 +117,7 @@ class Placement:
     async def prepare(self, entry: RouteEntry) -> Prepared | Unprepared:
         """Make interface, socket, fence and frames ready, so that taking over is one call and one frame."""
         async with self._lock:
-            self.links = await self._addresses.links()
+            await self._read_links()
             problems: dict[str, str] = {}
             able = False
             try:
@@ -142,7 +131,7 @@ class Placement:
             except KernelRefused as error:
                 able, problems = False, dict.fromkeys((item.address for item in entry.addresses), str(error))
         if able:
-            return Prepared(Fence.LIFETIME if self._fence is None else Fence.DEADLINE)
+            return Prepared(self._deadlines.kind)
         reports = [
             AddressReport(
                 item.address,
@@ -161,12 +150,7 @@ class Placement:
             self._addresses.prepare(bare(address), link.index)
         self._listened |= {bare(address) for address in places}
         self.wire.listen_for(self._listened)
-        if self._fence is None:
-            return
-        try:
-            self._fence.prepare({bare(address): link.name for address, link in places.items()})
-        except FenceUnsupported as error:
-            self._give_up_fence(error)
+        self._deadlines.prepare(_named(places))
 
     async def _places(self, entry: RouteEntry, problems: dict[str, str]) -> dict[str, Link]:
         places: dict[str, Link] = {}
@@ -198,7 +182,7 @@ class Placement:
             problems: dict[str, str] = {}
             places = await self._places(action.entry, problems)
             try:
-                self._set_fence(places, action.deadline_s)
+                self._deadlines.until(_named(places), action.deadline_s)
             except KernelRefused as error:
                 problems |= dict.fromkeys(places, f"not configured: the fence cannot be set: {error}")
             for address, link in places.items():
@@ -206,50 +190,20 @@ class Placement:
                     await self._put(address, link, action.deadline_s, problems)
             await self._take_away(standing - {item.address for item in action.entry.addresses})
             reports = tuple(self._report(item, problems) for item in action.entry.addresses)
-            fence = Fence.LIFETIME if self._fence is None or self._broken else Fence.DEADLINE
-            return Configured(self._standing(standing | places.keys()), reports, fence)
-
-    def _set_fence(self, places: dict[str, Link], deadline_s: float) -> None:
-        if self._fence is None or not places:
-            return
-        for address, link in places.items():
-            self._fenced[address] = link.name
-            self._deadlines_s[address] = deadline_s
-        self._fence.until({bare(address): link.name for address, link in places.items()}, realtime_ns(deadline_s))
-        self._broken = self._broken and not self._fenced.keys() <= places.keys()
+            return Configured(self._standing(standing | places.keys()), reports, self._deadlines.kind)
 
     def watch_fence(self) -> TamperMonitor | None:
-        """Hear when somebody else changes the fence's rules; None: there is none, or the kernel does not tell."""
-        if self._fence is None:
-            return None
-        try:
-            return self._fence.watch()
-        except KernelRefused as error:
-            self._journal.tell("fence", f"{error}; a flush of the nftables rules is mended by the next renewal only")
-            return None
+        """Hear when somebody else changes the fence's rules; None: there is nothing to hear."""
+        return self._deadlines.watch()
 
     async def mend_fence(self) -> bool:
-        """Set every deadline again that was set, after somebody else has touched the rules; say whether they stand.
-
-        A deadline is an absolute time, so setting it again is right whatever has become of the address.
-        """
+        """Set every deadline again after that; say whether they stand."""
         async with self._lock:
-            if self._fence is None or not self._fenced:
-                return True
-            try:
-                for address, name in self._fenced.items():
-                    self._fence.until({bare(address): name}, realtime_ns(self._deadlines_s[address]))
-            except KernelRefused as error:
-                self._broken = True
-                self._journal.tell("fence", f"{error}; until it is set only the lifetime enforces the deadline")
-                return False
-            self._broken = False
-            self._journal.forget("fence")
-            return True
+            return self._deadlines.mend()
 
     async def _put(self, address: str, link: Link, deadline_s: float, problems: dict[str, str]) -> None:
         left_s = deadline_s - boottime()
-        valid_s = lifetime_s(left_s, only_fence=self._fence is None)
+        valid_s = lifetime_s(left_s, only_fence=not self._deadlines.ruled)
         if left_s <= 0:
             return  # the machine sees the same clock and will say what to do
         if valid_s == 0:
@@ -323,31 +277,12 @@ class Placement:
     async def lift(self) -> None:
         """Take the fence from what no longer stands, so that this Pod may talk to the new holder; not urgent."""
         async with self._lock:  # an add under way has its rule already, but its address not yet
-            gone = {address: name for address, name in self._fenced.items() if address not in self.placed}
-            for address in gone:
-                del self._fenced[address], self._deadlines_s[address]
-            if self._fence is None or not gone:
-                return
-            try:
-                self._fence.lift({bare(address): name for address, name in gone.items()})
-            except KernelRefused as error:
-                # nothing stands behind it: the Pod only cannot reach these addresses on other hosts
-                self._journal.tell("fence", f"{error}; remove it with `nft delete table netdev holdfast`")
+            self._deadlines.lift(self._standing_bare())
 
     async def retire(self) -> None:
         """Take away the chains of addresses that do not stand, when a route has left; those in use come again."""
         async with self._lock:
-            self._clear_fence()
-
-    def _clear_fence(self) -> None:
-        if self._fence is None:
-            return
-        try:
-            self._fence.adopt([bare(address) for address in self.placed])
-        except NotPermitted:
-            return  # then none of it is ours either; whoever needs the capability says so
-        except KernelRefused as error:
-            self._journal.tell("fence", f"{error}; remove it with `nft delete table netdev holdfast`")
+            self._deadlines.retire(self._standing_bare())
 
     def announce(self, addresses: Iterable[str]) -> None:
         """Send both gratuitous forms for each address, now."""

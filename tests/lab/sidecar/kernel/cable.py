@@ -11,12 +11,13 @@ import socket
 import struct
 import subprocess
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
+from pyroute2.netlink.marshal import Marshal
 from pyroute2.netlink.nfnetlink.nftsocket import (
-    NFPROTO_NETDEV,
     NFT_MSG_DELTABLE,
     NFT_MSG_GETRULE,
+    NFT_MSG_NEWRULE,
     nft_rule_msg,
     nft_table_msg,
 )
@@ -58,14 +59,15 @@ def inside(netns: str) -> Iterator[None]:
 
 
 class Tap:
-    """Everything that comes in on the peer's eth0, with the kernel's own time of each frame."""
+    """Everything that comes in on one of the peer's interfaces, with the kernel's own time of each frame."""
 
-    def __init__(self) -> None:
+    def __init__(self, interface: str = "eth0") -> None:
         with inside(PEER):
             self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
-            self.socket.bind(("eth0", _ETH_P_ALL))
+            self.socket.bind((interface, _ETH_P_ALL))
         self.socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         self.socket.settimeout(0)
+        self.heard: list[bytes] = []
 
     def frames(self, wait_s: float = 0.0) -> list[tuple[int, bytes]]:
         """(nanoseconds of CLOCK_REALTIME, frame) of the ARP and IPv4 that came in; waits for the first one."""
@@ -77,6 +79,7 @@ class Tap:
             # the kernel's own IPv6 chatter and what this end sends are left out
             if source[2] != socket.PACKET_OUTGOING and data[12:14] in (b"\x08\x00", b"\x08\x06"):
                 found.append((seconds * S + nanoseconds, data))
+                self.heard.append(data)
         return found
 
     def send(self, frame: bytes) -> None:
@@ -84,8 +87,8 @@ class Tap:
             self.socket.send(frame)
 
 
-def mac(end: Links) -> bytes:
-    return bytes.fromhex(end.mac("eth0").replace(":", ""))
+def mac(end: Links, interface: str = "eth0") -> bytes:
+    return bytes.fromhex(end.mac(interface).replace(":", ""))
 
 
 def checksum(data: bytes) -> int:
@@ -114,34 +117,47 @@ def kind(frame: bytes, pod_mac: bytes) -> str:
     if frame[6:12] != pod_mac:
         return ""
     if frame[12:14] == b"\x08\x06" and frame[28:32] == socket.inet_aton(ADDRESS):
-        return "announcement" if frame[38:42] == socket.inet_aton(ADDRESS) else "ARP answer"
+        answer = "ARP answer" if frame[20:22] == b"\0\2" else "question"
+        return "announcement" if frame[38:42] == socket.inet_aton(ADDRESS) else answer
     echo = frame[12:14] == b"\x08\x00" and frame[26:30] == socket.inet_aton(ADDRESS) and frame[34] == 0
     return "echo reply" if echo else ""
 
 
-def live_until(end_ns: int, tap: Tap, wire: Wire, pod_mac: bytes, peer_mac: bytes) -> dict[str, list[int]]:
-    """Ask by ping and by ARP, and announce by AF_PACKET, every 2 ms; say when each was seen on the wire."""
+def live_until(
+    end_ns: int, tap: Tap, wire: Wire, pod_mac: bytes, peer_mac: bytes, *, at: tuple[str, str] = ("eth0", "10.9.0.2")
+) -> dict[str, list[int]]:
+    """Ask by ping and by ARP, and announce by AF_PACKET, every 2 ms; say when each was seen on the wire.
+
+    Args:
+        at: the Pod's interface, and who asks behind it.
+    """
     seen: dict[str, list[int]] = {"echo reply": [], "ARP answer": [], "announcement": []}
-    ask = (echo_request(peer_mac, pod_mac, "10.9.0.2", ADDRESS), who_has(peer_mac, "10.9.0.2", ADDRESS))
+    interface, asking = at
+    ask = (echo_request(peer_mac, pod_mac, asking, ADDRESS), who_has(peer_mac, asking, ADDRESS))
     while time.time_ns() < end_ns:
         for frame in ask:
             tap.send(frame)
         with contextlib.suppress(KernelRefused):  # ENOBUFS, when the fence has cut it
-            wire.send("eth0", [arp_request(pod_mac, ADDRESS)])
+            wire.send(interface, [arp_request(pod_mac, ADDRESS)])
         for at_ns, frame in tap.frames(0.002):
-            if sign := kind(frame, pod_mac):
+            if (sign := kind(frame, pod_mac)) in seen:
                 seen[sign].append(at_ns)
     return seen
 
 
 def rule_count(netns: str = POD) -> int:
+    """How many rules with a deadline stand: eight for each IPv4 address."""
     with inside(netns):
-        netlink = NetlinkSocket(12)
+        netlink = NetlinkSocket(12, _RuleMarshal())
     wanted = nft_rule_msg()
-    wanted["nfgen_family"] = NFPROTO_NETDEV
+    wanted["nfgen_family"] = 0
     rules = netlink.dump(wanted, 10 << 8 | NFT_MSG_GETRULE, "list of rules")
     netlink.close()
-    return len(rules)
+    return sum(rule.get_attr("NFTA_RULE_CHAIN").startswith("at-") for rule in rules)
+
+
+class _RuleMarshal(Marshal):
+    msg_map: ClassVar = {10 << 8 | NFT_MSG_NEWRULE: nft_rule_msg}
 
 
 def flush_ruleset(netns: str = POD) -> None:

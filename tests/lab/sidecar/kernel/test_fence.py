@@ -8,10 +8,12 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from sidecar.kernel.fence import Fence as KernelFence
 from sidecar.kernel.frames import arp_request
 from sidecar.kernel.netlink import NetlinkSocket
-from sidecar.kernel.nftables import NFPROTO_NETDEV, Nftables, transaction
+from sidecar.kernel.nftables import NFPROTO_NETDEV, Nftables, drop, transaction
 from tests.lab.sidecar.kernel.cable import (
     ADDRESS,
     OTHER,
@@ -99,7 +101,7 @@ def test_lifted_it_lets_the_pod_reach_the_new_holder(cable, fence, tap, wire):
     claim = who_has(mac(peer), ADDRESS, "10.9.0.1")
     tap.send(claim)
     assert not [frame for _, frame in tap.frames(0.05) if frame[38:42] == socket.inet_aton(ADDRESS)]
-    fence.lift({ADDRESS: "eth0"})
+    fence.lift([ADDRESS])
     tap.send(claim)
     answers = [frame for _, frame in tap.frames(1.0) if frame[38:42] == socket.inet_aton(ADDRESS)]
     assert answers, "the Pod answers the new holder's ARP again"
@@ -111,7 +113,7 @@ def test_what_somebody_else_does_to_the_rules_is_heard_and_what_we_do_is_not(fen
     with inside(POD):
         monitor = fence.watch()
     fence.until({ADDRESS: "eth0"}, time.time_ns() + 60 * S)
-    fence.lift({ADDRESS: "eth0"})
+    fence.lift([ADDRESS])
     assert not select.select([monitor.fileno()], [], [], 0)[0], "a handover wakes nobody"
     flush_ruleset()
     assert select.select([monitor.fileno()], [], [], 2)[0]
@@ -126,32 +128,52 @@ def test_what_somebody_else_does_to_the_rules_is_heard_and_what_we_do_is_not(fen
     monitor.close()
 
 
+def chains_of(*addresses):
+    """The chains on a kernel that can have one on all interfaces."""
+    return {(family, f"{way}-{each}") for family in (2, 3, 5) for way in ("at", "in", "out") for each in addresses}
+
+
 def test_preparing_does_not_touch_an_earlier_selfs_deadline(fence):
     fence.until({ADDRESS: "eth0"}, time.time_ns() + 60 * S)
-    fence.prepare({ADDRESS: "eth0", OTHER: "eth0"})
+    with inside(POD):
+        again = KernelFence()
+    again.prepare({ADDRESS: "eth0", OTHER: "eth0"})
     assert rule_count() == 8
-    assert sorted(fence.chains()) == [
-        f"{side}-{address}-eth0" for side in ("in", "out") for address in (ADDRESS, OTHER)
-    ]
+    assert again.chains() == sorted(chains_of(ADDRESS, OTHER))
+    again.close()
 
 
-def test_a_restarted_agent_keeps_what_stands_and_clears_the_rest(fence):
+@pytest.mark.parametrize("on_all", [True, False])
+def test_a_restarted_agent_keeps_what_stands_and_clears_the_rest(fence, on_all):
+    fence._on_all = on_all
     fence.until({ADDRESS: "eth0", OTHER: "eth0"}, time.time_ns() + 60 * S)
+    before = fence.chains()
     with inside(POD):
         again = KernelFence()
     again.adopt([OTHER])
-    assert sorted(again.chains()) == [f"in-{OTHER}-eth0", f"out-{OTHER}-eth0"]
+    assert again.chains() == [each for each in before if OTHER in each[1]]
     assert rule_count() == 8
     again.close()
 
 
+def test_what_an_earlier_version_left_would_cut_at_a_deadline_that_nobody_renews(fence):
+    with inside(POD):
+        netlink = NetlinkSocket(12)
+    old = Nftables("holdfast", NFPROTO_NETDEV)
+    made = [old.new_table(), old.new_base_chain(f"out-{ADDRESS}-eth0", "filter", 1, -500, "eth0")]
+    netlink.transact(transaction([*made, old.new_rule(f"out-{ADDRESS}-eth0", [drop()])]), "an earlier version's")
+    netlink.close()
+    fence.adopt([ADDRESS])
+    assert fence.chains() == []
+
+
 def test_addresses_whose_names_begin_alike_are_told_apart(fence):
     fence.prepare({"34.123.10.1": "eth0", "34.123.10.11": "eth0"})
-    fence.adopt(["34.123.10.11"])
-    assert sorted(fence.chains()) == ["in-34.123.10.11-eth0", "out-34.123.10.11-eth0"]
+    fence.retire(["34.123.10.11"])
+    assert fence.chains() == sorted(chains_of("34.123.10.11"))
 
 
 def test_lifting_what_is_not_there_is_no_error(fence):
-    fence.lift({ADDRESS: "eth0"})
-    fence.remove({ADDRESS: "eth0"})
+    fence.lift([ADDRESS])
+    fence.retire([])
     assert fence.chains() == []

@@ -97,7 +97,7 @@ def test_what_cannot_be_fenced_is_not_configured(cable, monkeypatch):  # noqa: A
 
     async def test(placement):
         await placement.prepare(route)
-        monkeypatch.setattr(placement._fence, "until", refuse)
+        monkeypatch.setattr(placement._deadlines._fence, "until", refuse)
         done = await placement.configure(for_s(route, 5), frozenset())
         assert done.present == frozenset()
         assert states(done) == ["failed"]
@@ -123,7 +123,7 @@ def test_a_fence_that_somebody_took_away_is_set_again_as_it_was(cable, monkeypat
         assert rule_count() == before
         flush_ruleset()
         with monkeypatch.context() as patch:
-            patch.setattr(placement._fence, "until", refuse)
+            patch.setattr(placement._deadlines._fence, "until", refuse)
             assert not await placement.mend_fence()
             assert (await placement.configure(for_s(route, 5), done.present)).fence == Fence.LIFETIME
         assert (await placement.configure(for_s(route, 5), done.present)).fence == Fence.DEADLINE
@@ -139,7 +139,7 @@ def test_on_a_kernel_without_deadline_rules_the_lifetime_is_the_fence(cable, mon
         raise FenceUnsupported("not supported", errno.EOPNOTSUPP)
 
     async def test(placement):
-        monkeypatch.setattr(placement._fence, "prepare", refuse)
+        monkeypatch.setattr(placement._deadlines._fence, "prepare", refuse)
         assert await placement.prepare(route) == Prepared(Fence.LIFETIME)
         done = await placement.configure(for_s(route, 5.4), frozenset())
         assert done.fence == Fence.LIFETIME

@@ -178,7 +178,7 @@ def test_an_arp_frame_is_decoded():
 
 
 def test_a_transaction_of_the_fence_is_told_once():
-    space = Space("pod-1", 1, rules={1: (A, 5.0), 2: (A, 6.0)})
+    space = Space("pod-1", 1, rules={(3, 1): (A, 5.0), (5, 1): (A, 6.0)})
     generation = struct.pack("=IHHII", 20, (10 << 8) | 15, 0, 0, 0) + bytes(4)
     assert list(decode_nftables(space, 1.0, generation)) == [FenceEvent(1.0, "pod-1", 1, A, 6.0)]
     assert list(decode_nftables(space, 2.0, generation)) == []
