@@ -219,6 +219,7 @@ class Faults:
         target.refused[fault.detail] += fault.step
 
     def _relink(self, _fault, target):
+        target.kernel.plug()
         target.deliver(target.links_changed)
 
     def _clock(self, fault, target):

@@ -1,6 +1,7 @@
 """One Pod's kernel: addresses with a lifetime, fences with a deadline; and the judge who looks at all of them.
 
-An address is *had* at an instant when it stands and no fence has cut it off. Lifetimes end as measured on Linux: up to
+An address is *had* at an instant when it stands and there is an interface on which no fence has cut it off: Linux
+answers for it on each. A Pod has two from the start, and others may come. Lifetimes end as measured on Linux: up to
 1.12 s late, at most 0.02 s early. A fence is an instant of the wall clock and cuts exactly.
 """
 
@@ -14,6 +15,7 @@ class Kernel:
         self.loop = loop
         self.name = name
         self.clock = clock
+        self.legs = ["eth0", "eth1"]
         self.ends = {}
         self.fences = {}
         self.changed = None
@@ -25,12 +27,21 @@ class Kernel:
         """Whether this Pod would answer for the address now."""
         if address not in self.ends:
             return False
-        cut = self.fences.get(address)
-        return cut is None or self.clock.wall() < cut
+        if address not in self.fences:
+            return True
+        cut, legs = self.fences[address]
+        return self.clock.wall() < cut or (legs is not None and not legs.issuperset(self.legs))
 
-    def fence(self, address, wall_s):
-        self.fences[address] = wall_s
+    def fence(self, address, wall_s, legs=None):
+        """Set a deadline on some interfaces; None: on all that there are and will be."""
+        self.fences[address] = (wall_s, legs)
         self._judge.look(address)
+
+    def plug(self):
+        """One more interface."""
+        self.legs.append(f"eth{len(self.legs)}")
+        for address in self.ends:
+            self._judge.look(address)
 
     def lift(self, address):
         if address not in self.ends and self.fences.pop(address, None) is not None:

@@ -62,6 +62,18 @@ MUTANTS = (
         "            pass\n",
     ),
     one(
+        "the deadline on the interface that the address is on alone",
+        HOST,
+        "            self.sidecar.kernel.fence(address, wall_s)\n",
+        '            self.sidecar.kernel.fence(address, wall_s, {"eth1"})\n',
+    ),
+    one(
+        "the deadline on the interfaces that there are, and not on those that come",
+        HOST,
+        "            self.sidecar.kernel.fence(address, wall_s)\n",
+        "            self.sidecar.kernel.fence(address, wall_s, set(self.sidecar.kernel.legs))\n",
+    ),
+    one(
         "a lifetime for a fence, and no guard time for it",
         NAMES,
         "GUARD_LIFETIME_S: Final = 1.3",

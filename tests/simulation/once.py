@@ -81,6 +81,12 @@ def configured_late():
     )
 
 
+def plugged_while_stopped():
+    """The holder is stopped for good, and then an interface comes to its Pod, of which its agent knows nothing."""
+    # with this seed the lifetime of its address ends late
+    return schedule(Fault(2.0, "stop", "p0", 12.0), Fault(2.1, "relink", "p0"), duration_s=2, seed=2)
+
+
 def pinned():
     """Shrunk by the shrinker from what random schedules found in earlier versions."""
     for name, plain in json.loads(Path(__file__).with_name("once.json").read_text()).items():
@@ -100,6 +106,7 @@ ONCE = {
     ),
     "shortened-after-prepared": shortened_after_prepared(),
     "configured-after-all-was-gone": configured_late(),
+    "plugged-while-stopped": plugged_while_stopped(),
     "renewed-and-deleted-unseen": ended_unseen(0.7, 0.0),
     "taken-and-deleted-unseen": ended_unseen(0.3, 0.6),
     **dict(pinned()),

@@ -27,7 +27,7 @@ KINDS = {
     "delete": 6,
     "foreign": 1,  # somebody else removes the address
     "refuse": 3,  # the kernel refuses the next removals or additions
-    "relink": 1,
+    "relink": 1,  # one more interface comes
     "clock": 3,  # the wall clock is set
     "lead": 5,  # another controller takes over, perhaps before the old one knows
     "duration": 3,
