@@ -14,7 +14,7 @@ T = TypeVar("T")
 VERSION = 1
 
 _PATH = re.compile(r"^(?P<problem>.*?)(?: - at `\$\.?(?P<path>[^`]*)`)?$", re.DOTALL)
-_INTERFACE = re.compile(r"^[^\s/:]{1,15}$")
+_INTERFACE = re.compile(r"[^\s/:\0\ud800-\udfff]{1,15}")
 
 
 class _Version(msgspec.Struct):
@@ -77,6 +77,6 @@ def interface_name(value: str, where: str, field: str) -> str:
     Raises:
         ContractError: empty, over 15 bytes, ``.``, ``..``, or with a slash, a colon or white space in it.
     """
-    if not _INTERFACE.match(value) or value in {".", ".."} or len(value.encode()) > 15:
+    if not _INTERFACE.fullmatch(value) or value in {".", ".."} or len(value.encode()) > 15:
         raise ContractError(where, field, f"{value!r} is not a valid interface name")
     return value

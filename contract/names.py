@@ -42,6 +42,8 @@ ELECTION_LEASE: Final = "controller.holdfast.dev"
 INTERFACES: Final = "networking.gke.io/interfaces"
 DEFAULT_INTERFACE: Final = "networking.gke.io/default-interface"
 NETWORK_STATUS: Final = "k8s.v1.cni.cncf.io/network-status"
+NETWORKS_STATUS: Final = "k8s.v1.cni.cncf.io/networks-status"
+"""The same by its older name."""
 DEFAULT_NETWORKS: Final = frozenset({"default", "pod-network"})
 
 MOST_DURATION_S: Final = 60

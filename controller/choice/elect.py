@@ -10,11 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
-from contract.decode import interface_name
-from contract.errors import ContractError
-from contract.names import DEFAULT_NETWORKS, INTERFACES, NETWORK_STATUS
+from controller.choice.interfaces import Placement, placement
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -67,62 +63,6 @@ class Candidate:
     def uid(self) -> str:
         """The Pod's UID."""
         return self.pod.metadata.uid
-
-
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """Where a network's interface is in a Pod; `found` and no interface: the one of the default route.
-
-    Attributes:
-        problem: which annotation cannot be read, and why; ``""`` where all can.
-    """
-
-    found: bool
-    interface: str | None = None
-    problem: str = ""
-
-
-class _Interface(msgspec.Struct, frozen=True, rename="camel"):
-    interface_name: str
-    network: str = ""
-
-
-class _Attachment(msgspec.Struct, frozen=True):
-    name: str
-    interface: str = ""
-
-
-def placement(pod: Pod, network: str) -> Placement:
-    """Find the interface by GKE's annotation, else by Multus', else (the default network) leave it open."""
-    default = network in DEFAULT_NETWORKS
-    problem = ""
-    notes = pod.metadata.annotations
-    for annotation, read in ((INTERFACES, _gke), (NETWORK_STATUS, _multus)):
-        text = notes.get(annotation)
-        if text is None:
-            continue
-        try:
-            name = read(text, network, default)
-            if name:
-                return Placement(True, interface_name(name, f"Pod {pod.name}", annotation))  # noqa: FBT003 - found
-        except (msgspec.DecodeError, ContractError) as error:
-            problem = problem or f"{annotation}: {error.problem if isinstance(error, ContractError) else error}"
-    if default:
-        return Placement(True)  # noqa: FBT003 - found
-    return Placement(False, None, problem)  # noqa: FBT003 - not found
-
-
-def _gke(text: str, network: str, default: bool) -> str:  # noqa: FBT001 - both readers alike
-    found = msgspec.json.decode(text, type=tuple[_Interface, ...])
-    wanted = DEFAULT_NETWORKS if default else {network}
-    return next((each.interface_name for each in found if each.network in wanted), "")
-
-
-def _multus(text: str, network: str, default: bool) -> str:  # noqa: FBT001 - both readers alike
-    if default:
-        return ""
-    found = msgspec.json.decode(text, type=tuple[_Attachment, ...])
-    return next((each.interface for each in found if each.name.rpartition("/")[2] == network), "")
 
 
 def judge(pod: Pod, route: Route, lost: Collection[str], holder: str = "") -> Candidate:

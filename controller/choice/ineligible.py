@@ -6,8 +6,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from contract.names import INJECT, INJECTION, INTERFACES
+from contract.names import INJECT, INJECTION
 from controller.choice.elect import Verdict
+from controller.choice.interfaces import correcting_advice, joining_advice
 
 if TYPE_CHECKING:
     from controller.choice.elect import Candidate
@@ -54,13 +55,13 @@ _WORDS: Final = {
         "has an unreadable annotation",
         "have an unreadable annotation",
         "all have an unreadable annotation",
-        "correct it in the Pod's template",
+        "",  # by the annotation
     ),
     Verdict.NOT_ON_NETWORK: _Words(
         "is not on network {network}",
         "are not on network {network}",
         "none is on network {network}",
-        f"add an interface on that network to the annotation {INTERFACES} in the Pod's template",
+        "",  # by the annotation that the Pods have
     ),
     Verdict.NO_NODE: _Words(
         "is not scheduled to a node",
@@ -104,14 +105,22 @@ def _only(cause: Verdict, found: list[Candidate], network: str) -> str:
     words, details = _WORDS[cause], _details(found)
     said = f"it {words.one}" if len(found) == 1 else words.all
     why = f" ({details})" if details else ""
-    return f"{said.format(network=network)}: {_names(found)}{why}; {words.advice}"
+    return f"{said.format(network=network)}: {_names(found)}{why}; {_advice(cause, found)}"
 
 
 def _one_of(cause: Verdict, found: list[Candidate], network: str) -> str:
     words, details = _WORDS[cause], _details(found)
     said = words.one if len(found) == 1 else words.many
     why = f": {details}" if details else ""
-    return f"{len(found)} {said.format(network=network)} ({_names(found)}{why}): {words.advice}"
+    return f"{len(found)} {said.format(network=network)} ({_names(found)}{why}): {_advice(cause, found)}"
+
+
+def _advice(cause: Verdict, found: list[Candidate]) -> str:
+    if cause is Verdict.NOT_ON_NETWORK:
+        return joining_advice([each.pod for each in found])
+    if cause is Verdict.UNREADABLE:
+        return correcting_advice(found[0].detail)
+    return _WORDS[cause].advice
 
 
 def _names(found: list[Candidate]) -> str:

@@ -20,6 +20,7 @@ from contract.names import (
     GKE_CONTROLLER_NAME,
     INTERFACES,
     NETWORK_STATUS,
+    NETWORKS_STATUS,
     SOURCE_VARIABLE,
     Source,
 )
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 Key = tuple[str, str]
 """Namespace (``""`` for what has none) and name."""
 
-_KEPT_OF_POD: Final = (ASSIGNMENT, CONTAINER, INTERFACES, NETWORK_STATUS)
+_KEPT_OF_POD: Final = (ASSIGNMENT, CONTAINER, INTERFACES, NETWORK_STATUS, NETWORKS_STATUS)
 
 
 class Meta(msgspec.Struct, frozen=True, rename="camel"):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.names import CONTAINER
-from controller.choice.elect import Verdict, judge, placement, winner
+from controller.choice.elect import Verdict, judge, winner
 from tests.unit.controller.kube_objects import pod, route
 
 BLUE = {"eth0": "default", "eth1": "blue-network"}
@@ -158,33 +158,6 @@ def test_the_node_of_a_lost_pod_is_doubted(pods, holder, name):
         found = winner(order, "", holder=holder)
         assert found is not None
         assert found.pod.name == name
-
-
-PLACES = [
-    pytest.param(pod("a"), "default", (True, None), id="default-network-left-open"),
-    pytest.param(pod("a"), "pod-network", (True, None), id="default-network-by-its-old-name"),
-    pytest.param(pod("a", interfaces=BLUE), "default", (True, "eth0"), id="default-network-named"),
-    pytest.param(pod("a", interfaces=BLUE), "blue-network", (True, "eth1"), id="GKE-annotation"),
-    pytest.param(
-        pod("a", multus=[{"name": "kube-system/blue-network", "interface": "net1"}]),
-        "blue-network",
-        (True, "net1"),
-        id="Multus-with-namespace",
-    ),
-    pytest.param(
-        pod("a", interfaces={"eth9": "blue-network"}, multus=[{"name": "blue-network", "interface": "net1"}]),
-        "blue-network",
-        (True, "eth9"),
-        id="GKE-before-Multus",
-    ),
-    pytest.param(pod("a", interfaces={"eth/1": "blue-network"}), "blue-network", (False, None), id="no-interface-name"),
-]
-
-
-@pytest.mark.parametrize(("candidate", "network", "expected"), PLACES)
-def test_where_the_address_goes(candidate, network, expected):
-    found = placement(candidate, network)
-    assert (found.found, found.interface) == expected
 
 
 @given(

@@ -16,7 +16,9 @@ from tests.unit.controller.kube_objects import pod, route
 BLUE = {"eth0": "default", "eth1": "blue-network"}
 EXISTS = {"reactionMode": "Exists"}
 ON_BLUE = {"network": "blue-network"}
-ADD = "add an interface on that network to the annotation networking.gke.io/interfaces in the Pod's template"
+ADD_GKE = "add an interface on that network to the annotation networking.gke.io/interfaces in the Pod's template"
+ADD_MULTUS = "add the network to Multus' annotation k8s.v1.cni.cncf.io/networks in the Pod's template"
+ADD = f"{ADD_GKE}, or, with Multus, the network to k8s.v1.cni.cncf.io/networks"
 SAID = "ContainersNotReady: containers with unready status: [app]"
 PROBES = "check the readiness probes and the containers' logs"
 UNREADY, OFF_NETWORK = [pod(f"u{i}", i, ready=False) for i in range(9)], [pod(f"n{i}", i) for i in range(9)]
@@ -69,9 +71,31 @@ NOBODY = [
         [BAD_NAME],
         ON_BLUE,
         (),
-        "1 Pod matches, it has an unreadable annotation: bad (networking.gke.io/interfaces: 'eth/1' is not a valid "
-        "interface name); correct it in the Pod's template",
+        "1 Pod matches, it has an unreadable annotation: bad (networking.gke.io/interfaces[0].interfaceName: 'eth/1' "
+        "is not a valid interface name); correct it in the Pod's template",
         id="unreadable",
+    ),
+    pytest.param(
+        [pod("a", interfaces={"eth0": "default"}), *OFF_NETWORK[:1]],
+        ON_BLUE,
+        (),
+        f"2 Pods match, none is on network blue-network: n0, a; {ADD_GKE}",
+        id="the-annotation-of-this-cluster-is-GKE's",
+    ),
+    pytest.param(
+        [pod("a", multus=[{"name": "cbr0", "interface": "eth0"}])],
+        ON_BLUE,
+        (),
+        f"1 Pod matches, it is not on network blue-network: a; {ADD_MULTUS}",
+        id="the-annotation-of-this-cluster-is-Multus'",
+    ),
+    pytest.param(
+        [pod("a", multus=[{"name": "default/blue-network"}])],
+        ON_BLUE,
+        (),
+        "1 Pod matches, it has an unreadable annotation: a (k8s.v1.cni.cncf.io/network-status[0].interface: is empty); "
+        "Multus writes it: correct k8s.v1.cni.cncf.io/networks in the Pod's template, or what it refers to",
+        id="unreadable-and-written-by-Multus",
     ),
     pytest.param(
         UNREADY[:3], {}, (), f"3 Pods match, none is Ready: u2, u1, u0 ({SAID}); {PROBES}", id="one-detail-told-once"
