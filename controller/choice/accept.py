@@ -8,7 +8,7 @@ holds already stays.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from contract.names import DEFAULT_NETWORKS
 from controller.choice.acceptance import Acceptance, Mode, Reason, name_of, with_warnings
@@ -18,6 +18,13 @@ from controller.choice.validate import Validator
 if TYPE_CHECKING:
     from controller.choice.objects import Key, Route
     from controller.choice.snapshot import Snapshot
+
+
+_NETWORK_NEEDS: Final = {
+    "Ready": "correct it, see its status",
+    "ParamsReady": "correct the object that its spec.parametersRef names",
+}
+"""The conditions of a Network that must not be False, and what to do if one is."""
 
 
 class Acceptor:
@@ -116,7 +123,7 @@ def _network_problem(snap: Snapshot, route: Route) -> tuple[Reason, str] | None:
     if network is None:
         return Reason.NETWORK_NOT_FOUND, f"Network {name} does not exist: create it"
     for each in network.status.conditions:
-        if each.type == "Ready" and each.status == "False":
+        if each.type in _NETWORK_NEEDS and each.status == "False":
             why = ": ".join(part for part in (each.reason, each.message) if part)
-            return Reason.NETWORK_NOT_READY, f"Network {name} is not Ready ({why}): correct it, see its status"
+            return Reason.NETWORK_NOT_READY, f"Network {name} is not {each.type} ({why}): {_NETWORK_NEEDS[each.type]}"
     return None

@@ -32,6 +32,7 @@ class Reason(StrEnum):
     MISSING_PARENT_REFS = "MissingParentRefs"
     GATEWAY_NOT_FOUND = "GatewayNotFound"
     GATEWAY_NOT_ACCEPTED = "GatewayNotAccepted"
+    NO_MATCHING_PARENT = "NoMatchingParent"
     UNATTACHABLE = "Unattachable"
     INVALID_ADDRESSES = "InvalidAddresses"
     ADDRESS_CONFLICT = "AddressConflict"

@@ -1,4 +1,4 @@
-"""What a Gateway gives: its addresses, the namespaces its listeners admit, and its own status. Pure.
+"""What a Gateway gives: its addresses, and its own status; which routes its listeners admit is in `listeners`. Pure.
 
 A Gateway with one bad address goes on with the others, so that a slip of the pen takes nobody's address away; it says
 so in `Programmed`. It is not accepted only where nothing of it can be used.
@@ -10,16 +10,17 @@ import ipaddress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from controller.choice.listeners import ROUTE_KIND, admits_kind, attached, unknown_kinds
 from controller.choice.reading import CIDR_ADDRESS, PLAIN_ADDRESS
 
 if TYPE_CHECKING:
-    from controller.choice.objects import Address, Condition, Gateway, GatewayClass, Listener, ParentRef
+    from controller.choice.objects import Address, Condition, Gateway, GatewayClass, Listener
     from controller.choice.snapshot import Snapshot
 
 TRUE: Final = "True"
 FALSE: Final = "False"
 UNKNOWN: Final = "Unknown"
-ROUTE_KIND: Final = {"group": "networking.gke.io", "kind": "GKEIPRoute"}
+_INVALID_PARAMETERS: Final = "InvalidParameters"
 _SHOWN: Final = 16
 """Gateway's CRD allows so many status.addresses."""
 
@@ -46,8 +47,10 @@ class Offer:
         return any(block.version == one.version and one.subnet_of(block) for block in self.blocks)  # type: ignore[arg-type]
 
 
-def offer(gateway: Gateway) -> Offer:
-    """Judge a Gateway's addresses."""
+def offer(snap: Snapshot, gateway: Gateway) -> Offer:
+    """Judge a Gateway's parameters and addresses."""
+    if problem := _parameters_problem(snap, gateway):
+        return Offer((), (), _INVALID_PARAMETERS, problem)
     blocks: list[Net] = []
     problems: dict[str, list[str]] = {}
     for i, address in enumerate(gateway.spec.addresses):
@@ -75,27 +78,18 @@ def _block(address: Address) -> Net | str:
         return f"{address.value!r} is not an address or a CIDR block ({error}); correct it"
 
 
-def admits(snap: Snapshot, gateway: Gateway, ref: ParentRef, namespace: str) -> bool:
-    """Whether a listener that the reference means admits routes of a namespace."""
-    return any(_admits(snap, gateway, each, namespace) for each in gateway.spec.listeners if _meant(ref, each))
+def _parameters_problem(snap: Snapshot, gateway: Gateway) -> str:
+    """What parameters say may restrict what a Gateway gives: holdfast, which has none, gives nothing then."""
+    owner = snap.classes.get(gateway.spec.gateway_class_name)
+    if owner is not None and owner.spec.parameters_ref is not None:
+        return f"GatewayClass {owner.name}: {_unread('spec.parametersRef')}"
+    if gateway.spec.infrastructure.parameters_ref is not None:
+        return _unread("spec.infrastructure.parametersRef")
+    return ""
 
 
-def _meant(ref: ParentRef, listener: Listener) -> bool:
-    return ref.section_name in ("", listener.name) and ref.port in (0, listener.port)
-
-
-def _admits(snap: Snapshot, gateway: Gateway, listener: Listener, namespace: str) -> bool:
-    allowed = listener.allowed_routes.namespaces
-    match allowed.from_:
-        case "All":
-            return True
-        case "Same":
-            return namespace == gateway.metadata.namespace
-        case "Selector":
-            found = snap.namespaces.get(namespace)
-            selector = allowed.selector
-            return found is not None and selector is not None and selector.matches(found.metadata.labels)
-    return False
+def _unread(field: str) -> str:
+    return f"{field} is set, and holdfast has no parameters: remove it"
 
 
 # status ---------------------------------------------------------------------------------------------------------
@@ -106,7 +100,7 @@ def gateway_status(snap: Snapshot, gateway: Gateway) -> dict[str, Any] | None:
     owner = snap.classes.get(gateway.spec.gateway_class_name)
     if owner is None or not owner.ours:
         return None
-    given, generation = offer(gateway), gateway.metadata.generation
+    given, generation = offer(snap, gateway), gateway.metadata.generation
     shown = [str(block) for block in given.blocks][:_SHOWN]
     return {
         "addresses": [{"type": CIDR_ADDRESS, "value": value} for value in shown],
@@ -122,8 +116,12 @@ def class_status(found: GatewayClass) -> dict[str, Any] | None:
     """Give the status a GatewayClass is to have; None: it is not ours."""
     if not found.ours:
         return None
+    generation = found.metadata.generation
+    if found.spec.parameters_ref is not None:
+        message = _unread("spec.parametersRef")
+        return {"conditions": [condition("Accepted", FALSE, _INVALID_PARAMETERS, message, generation)]}
     message = "holdfast manages Gateways of this class"
-    return {"conditions": [condition("Accepted", TRUE, "Accepted", message, found.metadata.generation)]}
+    return {"conditions": [condition("Accepted", TRUE, "Accepted", message, generation)]}
 
 
 def _programmed(given: Offer, generation: int) -> dict[str, Any]:
@@ -138,20 +136,18 @@ def _programmed(given: Offer, generation: int) -> dict[str, Any]:
 
 
 def _listener_status(snap: Snapshot, gateway: Gateway, listener: Listener, given: Offer) -> dict[str, Any]:
-    attached = 0
-    for key in snap.routes_of_gateway.get(gateway.key, ()):
-        route = snap.routes[key]
-        refs = [ref for ref in route.spec.parent_refs if (ref.namespace or key[0], ref.name) == gateway.key]
-        attached += any(_meant(ref, listener) and _admits(snap, gateway, listener, key[0]) for ref in refs)
-    generation = gateway.metadata.generation
+    generation, ours, unknown = gateway.metadata.generation, admits_kind(listener), unknown_kinds(listener)
+    said = "the listener allows routes by their kind and namespace" if ours else "the listener allows no GKEIPRoutes"
     return {
         "name": listener.name,
-        "attachedRoutes": attached,
-        "supportedKinds": [ROUTE_KIND],
+        "attachedRoutes": attached(snap, gateway, listener),
+        "supportedKinds": [ROUTE_KIND] if ours else [],
         "conditions": [
-            condition("Accepted", TRUE, "Accepted", "the listener allows routes by their namespace", generation),
+            condition("Accepted", TRUE, "Accepted", said, generation),
             condition("Programmed", _word(given), "Programmed" if given.accepted else "Invalid", "", generation),
-            condition("ResolvedRefs", TRUE, "ResolvedRefs", "", generation),
+            condition("ResolvedRefs", FALSE, "InvalidRouteKinds", unknown, generation)
+            if unknown
+            else condition("ResolvedRefs", TRUE, "ResolvedRefs", "", generation),
         ],
     }
 

@@ -131,9 +131,10 @@ def _requirement_text(need: Requirement) -> str:
 
 
 class ClassSpec(msgspec.Struct, frozen=True, rename="camel"):
-    """Who looks after Gateways of a class."""
+    """Who looks after Gateways of a class, and by which parameters."""
 
     controller_name: str = ""
+    parameters_ref: dict[str, Any] | None = None
 
 
 class GatewayClass(Object, frozen=True):
@@ -167,18 +168,32 @@ class RouteNamespaces(msgspec.Struct, frozen=True, rename={"from_": "from"}):
     selector: Selector | None = None
 
 
+class RouteKind(msgspec.Struct, frozen=True):
+    """A kind of route that a listener admits."""
+
+    kind: str = ""
+    group: str = "gateway.networking.k8s.io"
+
+
 class AllowedRoutes(msgspec.Struct, frozen=True):
-    """Which routes a listener admits."""
+    """Which routes a listener admits; no kinds: those of any."""
 
     namespaces: RouteNamespaces = RouteNamespaces()
+    kinds: tuple[RouteKind, ...] = ()
 
 
 class Listener(msgspec.Struct, frozen=True, rename="camel"):
-    """A listener of a Gateway: for holdfast, a filter of namespaces."""
+    """A listener of a Gateway: for holdfast, a filter of routes."""
 
     name: str
     port: int = 0
     allowed_routes: AllowedRoutes = AllowedRoutes()
+
+
+class Infrastructure(msgspec.Struct, frozen=True, rename="camel"):
+    """What a Gateway asks for of what is made for it."""
+
+    parameters_ref: dict[str, Any] | None = None
 
 
 class GatewaySpec(msgspec.Struct, frozen=True, rename="camel"):
@@ -187,6 +202,7 @@ class GatewaySpec(msgspec.Struct, frozen=True, rename="camel"):
     gateway_class_name: str = ""
     listeners: tuple[Listener, ...] = ()
     addresses: tuple[Address, ...] = ()
+    infrastructure: Infrastructure = Infrastructure()
 
 
 class Gateway(Object, frozen=True):

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Final
 from contract.decode import host_address
 from contract.errors import ContractError
 from controller.choice.acceptance import Acceptance, Mode, Reason, name_of, wishes_of, with_warnings
-from controller.choice.gateways import Offer, admits, offer
+from controller.choice.gateways import Offer, offer
+from controller.choice.listeners import refused as refused_by
+from controller.choice.listeners import unmatched
 from controller.choice.reading import CIDR_ADDRESS, PLAIN_ADDRESS, canonical
 
 if TYPE_CHECKING:
     from controller.choice.objects import Gateway, Key, ParentRef, Route, Selector
     from controller.choice.snapshot import Snapshot
 
+_GROUP: Final = "gateway.networking.k8s.io"
 _FAST: Final = "-persistent-fast-"
 _LABEL_KEY: Final = re.compile(
     r"^(?:[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
@@ -25,6 +28,7 @@ _LABEL_VALUE: Final = re.compile(r"^(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z
 
 @dataclass(frozen=True, slots=True)
 class _Parent:
+    at: str
     ref: ParentRef
     key: Key
     mode: Mode | None
@@ -41,7 +45,7 @@ class Validator:
 
     def judge(self, key: Key, route: Route) -> Acceptance:
         """Judge a route as if it were alone; whether its Network exists is not asked."""
-        parents = [self._parent(key, ref) for ref in route.spec.parent_refs]
+        parents = [self._parent(key, f"spec.parentRefs[{i}]", ref) for i, ref in enumerate(route.spec.parent_refs)]
         mode, wishes = self._mode(parents), wishes_of(route)
 
         def refused(reason: Reason, message: str) -> Acceptance:
@@ -54,30 +58,32 @@ class Validator:
             return refused(Reason.INVALID_LABELS, problem)
         if not parents:
             return refused(Reason.MISSING_PARENT_REFS, "spec.parentRefs is empty: name the Gateway")
-        usable, why = self._usable(key, parents, mode)
+        problems = {parent.at: self._parent_problem(key, parent, mode) for parent in parents}
+        usable = [parent for parent in parents if problems[parent.at] is None]
+        others = [(at, problem) for at, problem in problems.items() if problem is not None]
         if not usable:
-            return refused(*why)
+            return refused(*others[0][1])
         found = self._addresses(route, usable, mode)
         if isinstance(found, str):
             return refused(Reason.INVALID_ADDRESSES, found)
         names = ", ".join(f"Gateway {name_of(parent.key)}" for parent in usable)
         fast = any(_FAST in parent.class_name for parent in usable)
-        message = with_warnings(f"attached to {names}", wishes)
+        left = "".join(f", but {_placed(at, message)}" for at, (_, message) in others)
+        message = with_warnings(f"attached to {names}{left}", wishes)
         return Acceptance(mode, Reason.ACCEPTED, message, found, fast=fast, wishes=wishes)
 
-    def _parent(self, key: Key, ref: ParentRef) -> _Parent:
+    def _parent(self, key: Key, at: str, ref: ParentRef) -> _Parent:
         where = (ref.namespace or key[0], ref.name)
-        is_gateway = ref.kind == "Gateway" and ref.group == "gateway.networking.k8s.io"
-        gateway = self._snap.gateways.get(where) if is_gateway else None
+        gateway = self._snap.gateways.get(where) if _is_gateway(ref) else None
         if gateway is None:
-            return _Parent(ref, where, None, None)
+            return _Parent(at, ref, where, None, None)
         name = gateway.spec.gateway_class_name
         found = self._snap.classes.get(name)
         if found is not None and found.ours:
-            return _Parent(ref, where, Mode.OWN, gateway, name)
+            return _Parent(at, ref, where, Mode.OWN, gateway, name)
         if found is not None and found.followed:
-            return _Parent(ref, where, Mode.FOLLOW, gateway, name)
-        return _Parent(ref, where, Mode.IGNORED, gateway, name)
+            return _Parent(at, ref, where, Mode.FOLLOW, gateway, name)
+        return _Parent(at, ref, where, Mode.IGNORED, gateway, name)
 
     def _mode(self, parents: list[_Parent]) -> Mode:
         modes = {parent.mode for parent in parents}
@@ -90,22 +96,12 @@ class Validator:
         ours = any(each.ours for each in classes) and not any(each.followed for each in classes)
         return Mode.OWN if ours else Mode.IGNORED
 
-    def _usable(self, key: Key, parents: list[_Parent], mode: Mode) -> tuple[list[_Parent], tuple[Reason, str]]:
-        usable: list[_Parent] = []
-        why: tuple[Reason, str] | None = None
-        for parent in parents:
-            problem = self._parent_problem(key, parent, mode)
-            if problem is None:
-                usable.append(parent)
-            why = why or problem
-        return usable, why or (Reason.UNATTACHABLE, "")
-
     def _parent_problem(self, key: Key, parent: _Parent, mode: Mode) -> tuple[Reason, str] | None:
         name, gateway = f"Gateway {name_of(parent.key)}", parent.gateway
         if gateway is None:
-            if parent.ref.kind != "Gateway":
-                what = f"{parent.ref.kind} {name_of(parent.key)}"
-                return Reason.GATEWAY_NOT_FOUND, f"spec.parentRefs: {what} is not a Gateway: name a Gateway"
+            if not _is_gateway(parent.ref):
+                what = f"{parent.ref.kind} {name_of(parent.key)} of group {parent.ref.group!r}"
+                return Reason.GATEWAY_NOT_FOUND, f"{parent.at}: {what} is not a Gateway: name a Gateway of {_GROUP}"
             return (
                 Reason.GATEWAY_NOT_FOUND,
                 f"{name} does not exist: create it, or create a new route with other spec.parentRefs",
@@ -113,18 +109,22 @@ class Validator:
         if parent.mode is not mode or mode is Mode.IGNORED:
             message = f"{name} has gatewayClassName {parent.class_name!r}, which holdfast does not manage"
             return Reason.UNATTACHABLE, f"{message}: use one of holdfast's GatewayClasses"
-        if mode is Mode.OWN and not (given := self._offer(parent.key, gateway)).accepted:
+        return self._refusal(key, parent, gateway) if mode is Mode.OWN else None
+
+    def _refusal(self, key: Key, parent: _Parent, gateway: Gateway) -> tuple[Reason, str] | None:
+        name = f"Gateway {name_of(parent.key)}"
+        if not (given := self._offer(parent.key, gateway)).accepted:
             return Reason.GATEWAY_NOT_ACCEPTED, f"{name} is not accepted: {given.message}"
-        if mode is Mode.OWN and not admits(self._snap, gateway, parent.ref, key[0]):
-            return Reason.UNATTACHABLE, (
-                f"no listener of {name} allows routes from namespace {key[0]}: "
-                "correct its spec.listeners[].allowedRoutes"
-            )
+        if why := unmatched(gateway, parent.ref):
+            message = f"{parent.at}.{why}: correct {name}, or create a new route with another reference"
+            return Reason.NO_MATCHING_PARENT, message
+        if why := refused_by(self._snap, gateway, parent.ref, key[0]):
+            return Reason.UNATTACHABLE, f"no listener of {name} {why}"
         return None
 
     def _offer(self, key: Key, gateway: Gateway) -> Offer:
         if key not in self._offers:
-            self._offers[key] = offer(gateway)
+            self._offers[key] = offer(self._snap, gateway)
         return self._offers[key]
 
     def _addresses(self, route: Route, usable: list[_Parent], mode: Mode) -> tuple[str, ...] | str:
@@ -148,6 +148,14 @@ class Validator:
                 return f"{at}: {address} is not in the addresses of {names} ({have}): add it there, or use one of those"
             found.append(address)
         return tuple(found) or "spec.addresses is empty: list the addresses for the Pod"
+
+
+def _placed(at: str, message: str) -> str:
+    return message if message.startswith(at) else f"{at}: {message}"
+
+
+def _is_gateway(ref: ParentRef) -> bool:
+    return ref.kind == "Gateway" and ref.group == _GROUP
 
 
 def _selector_problem(selector: Selector) -> str | None:

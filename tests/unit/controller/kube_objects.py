@@ -136,8 +136,9 @@ def pod(
     return decode(msgspec.json.encode(body), Pod, "Pod")
 
 
-def network(name: str = "blue-network", ready: str | None = "True") -> Network:
+def network(name: str = "blue-network", ready: str | None = "True", params: str | None = None) -> Network:
     conditions = [] if ready is None else [{"type": "Ready", "status": ready, "reason": "Down"}]
+    conditions += [] if params is None else [{"type": "ParamsReady", "status": params, "reason": "NoSubnet"}]
     return msgspec.convert({"metadata": {"name": name}, "status": {"conditions": conditions}}, Network)
 
 

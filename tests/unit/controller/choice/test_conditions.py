@@ -5,10 +5,11 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from contract.names import CONTROLLER_NAME
 from controller.choice.conditions import differs, stamped
 from controller.choice.decide import plan_route
 from controller.choice.gateways import class_status, gateway_status
-from controller.choice.objects import Route, RouteStatus, decode_route
+from controller.choice.objects import GatewayClass, Route, RouteStatus, decode_route
 from tests.unit.controller.kube_objects import (
     A1,
     A2,
@@ -29,11 +30,23 @@ SELECTOR = {"podSelector": {"matchLabels": {}}}
 BLUE = {"network": "blue-network"}
 BAD_KEY = {"podSelector": {"matchLabels": {"-x": "1"}}}
 BAD_OPERATOR = {"podSelector": {"matchExpressions": [{"key": "a", "operator": "Like"}]}}
+WITH_PARAMETERS = {"controllerName": CONTROLLER_NAME, "parametersRef": {"group": "x", "kind": "Y", "name": "z"}}
+PARAMETERS_CLASS = msgspec.convert({"metadata": {"name": EXTERNAL}, "spec": WITH_PARAMETERS}, GatewayClass)
+OURS_KIND, HTTP = {"group": "networking.gke.io", "kind": "GKEIPRoute"}, {"kind": "HTTPRoute"}
 OTHER_CLASS = gateway_class("cilium", "io.cilium/gateway-controller")
 
 
 def listener(**namespaces):
     return {"listeners": [{"name": "l", "allowedRoutes": {"namespaces": namespaces}}]}
+
+
+def admitting(*kinds, name="l", port=443, **more):
+    allowed = {"namespaces": {"from": "All"}, "kinds": list(kinds), **more}
+    return {"name": name, "port": port, "protocol": "HTTP", "allowedRoutes": allowed}
+
+
+def referring(*refs):
+    return route(parentRefs=[{"name": "gw", **ref} for ref in refs])
 
 
 def said(snap, kind, key=KEY):
@@ -78,10 +91,87 @@ ACCEPTED = [
         id="listener-Selector",
     ),
     pytest.param(
-        [route(parentRefs=[{"name": "gw", "sectionName": "other"}])],
-        "Unattachable",
-        "no listener",
+        [referring({"sectionName": "other"})],
+        "NoMatchingParent",
+        "spec.parentRefs[0].sectionName: there is no listener 'other' (there are: l): correct Gateway default/gw, or",
         id="no-such-section",
+    ),
+    pytest.param(
+        [referring({"port": 80}), gateway(listeners=[admitting(), admitting(name="m", port=444)])],
+        "NoMatchingParent",
+        "spec.parentRefs[0].port: no listener has port 80 (there are: 443, 444): correct",
+        id="no-such-port",
+    ),
+    pytest.param(
+        [referring({"sectionName": "l", "port": 444}), gateway(listeners=[admitting(), admitting(name="m", port=444)])],
+        "NoMatchingParent",
+        "spec.parentRefs[0].port: listener l has port 443, not 444",
+        id="the-port-is-another-section's",
+    ),
+    pytest.param(
+        [referring({"sectionName": "l", "port": 443})],
+        "Accepted",
+        "attached to Gateway default/gw",
+        id="section-and-port",
+    ),
+    pytest.param(
+        [referring({"sectionName": "other"}, {})],
+        "Accepted",
+        "attached to Gateway default/gw, but spec.parentRefs[0].sectionName: there is no listener 'other'",
+        id="one-of-two-references-means-none",
+    ),
+    pytest.param(
+        [referring({"name": "nope"}, {})],
+        "Accepted",
+        "attached to Gateway default/gw, but spec.parentRefs[0]: Gateway default/nope does not exist: create it",
+        id="one-of-two-Gateways-is-missing",
+    ),
+    pytest.param(
+        [route(parentRefs=[{"name": "gw", "group": "gateway.example.com"}])],
+        "GatewayNotFound",
+        "spec.parentRefs[0]: Gateway default/gw of group 'gateway.example.com' is not a Gateway: name a Gateway of",
+        id="a-Gateway-of-another-group",
+    ),
+    pytest.param(
+        [route(), gateway(listeners=[admitting(HTTP)])],
+        "Unattachable",
+        "no listener of Gateway default/gw allows routes of kind GKEIPRoute: "
+        "add {group: networking.gke.io, kind: GKEIPRoute} to its spec.listeners[].allowedRoutes.kinds",
+        id="listener-of-another-kind",
+    ),
+    pytest.param(
+        [route(), gateway(listeners=[admitting({"kind": "GKEIPRoute"})])],
+        "Unattachable",
+        "allows routes of kind GKEIPRoute: add {group: networking.gke.io,",
+        id="our-kind-of-another-group",
+    ),
+    pytest.param([route(), gateway(listeners=[admitting(HTTP, OURS_KIND)])], "Accepted", "attached", id="among-kinds"),
+    pytest.param(
+        [route(), gateway(listeners=[admitting(HTTP), admitting(name="m")])], "Accepted", "attached", id="any"
+    ),
+    pytest.param(
+        [referring({"sectionName": "l"}), gateway(listeners=[admitting(HTTP), admitting(name="m")])],
+        "Unattachable",
+        "routes of kind GKEIPRoute",
+        id="the-section-is-of-another-kind",
+    ),
+    pytest.param(
+        [route(), gateway(listeners=[admitting(HTTP), admitting(name="m", namespaces={"from": "None"})])],
+        "Unattachable",
+        "allows routes from namespace default: correct its",
+        id="one-by-kind-one-by-namespace",
+    ),
+    pytest.param(
+        [route(), PARAMETERS_CLASS],
+        "GatewayNotAccepted",
+        f"GatewayClass {EXTERNAL}: spec.parametersRef is set, and holdfast has no parameters: remove it",
+        id="a-class-with-parameters",
+    ),
+    pytest.param(
+        [route(), gateway(infrastructure={"parametersRef": {"group": "x", "kind": "Y", "name": "z"}})],
+        "GatewayNotAccepted",
+        "Gateway default/gw is not accepted: spec.infrastructure.parametersRef is set, and holdfast has no parameters",
+        id="a-Gateway-with-parameters",
     ),
     pytest.param(
         [route(), gateway(gatewayClassName="cilium"), gateway_class(), OTHER_CLASS],
@@ -131,6 +221,13 @@ ACCEPTED = [
         "blue-network is not Ready (Down): correct it",
         id="not-ready",
     ),
+    pytest.param(
+        [route(**BLUE), network(ready="True", params="False")],
+        "NetworkNotReady",
+        "Network blue-network is not ParamsReady (NoSubnet): correct the object that its spec.parametersRef names",
+        id="its-parameters-are-not-ready",
+    ),
+    pytest.param([route(**BLUE), network(params="True")], "Accepted", "attached", id="its-parameters-are-ready"),
     pytest.param([route(**BLUE), network(ready=None)], "Accepted", "attached", id="network-that-says-nothing"),
     pytest.param(
         [route(notes={"holdfast.dev/lease-seconds": "61"})],
@@ -405,6 +502,40 @@ def test_gateway(found, accepted, why, programmed, why_not):
     assert conditions == {"Accepted": (accepted, why), "Programmed": (programmed, why_not)}
     assert status["listeners"][0]["attachedRoutes"] == 2
     assert status["listeners"][0]["supportedKinds"] == [{"group": "networking.gke.io", "kind": "GKEIPRoute"}]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "supported", "resolved", "attached"),
+    [
+        pytest.param((), [OURS_KIND], "ResolvedRefs", 1, id="none-is-any"),
+        pytest.param((OURS_KIND,), [OURS_KIND], "ResolvedRefs", 1, id="ours"),
+        pytest.param((HTTP, OURS_KIND), [OURS_KIND], "InvalidRouteKinds", 1, id="ours-and-another"),
+        pytest.param((HTTP,), [], "InvalidRouteKinds", 0, id="another"),
+        pytest.param(({"kind": "GKEIPRoute"},), [], "InvalidRouteKinds", 0, id="of-another-group"),
+    ],
+)
+def test_a_listener_says_which_kinds_it_admits(kinds, supported, resolved, attached):
+    found = gateway(listeners=[admitting(*kinds), admitting(name="other")])
+    status, other = gateway_status(world(found, route()), found)["listeners"]
+    refs = next(each for each in status["conditions"] if each["type"] == "ResolvedRefs")
+    assert (status["supportedKinds"], refs["reason"], status["attachedRoutes"]) == (supported, resolved, attached)
+    assert ("HTTPRoute" in refs["message"]) == (HTTP in kinds)
+    assert (other["supportedKinds"], other["attachedRoutes"]) == ([OURS_KIND], 1)
+
+
+def test_a_class_or_gateway_with_parameters_is_not_accepted():
+    assert class_status(PARAMETERS_CLASS)["conditions"][0] == {
+        "type": "Accepted",
+        "status": "False",
+        "reason": "InvalidParameters",
+        "message": "spec.parametersRef is set, and holdfast has no parameters: remove it",
+        "observedGeneration": 0,
+    }
+    conditions = gateway_status(world(PARAMETERS_CLASS, gateway()), gateway())["conditions"]
+    assert [(each["status"], each["reason"]) for each in conditions] == [
+        ("False", "InvalidParameters"),
+        ("False", "Invalid"),
+    ]
 
 
 def test_a_gateway_tells_what_several_addresses_share_once():
