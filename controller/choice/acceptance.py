@@ -35,6 +35,8 @@ class Reason(StrEnum):
     NO_MATCHING_PARENT = "NoMatchingParent"
     UNATTACHABLE = "Unattachable"
     INVALID_ADDRESSES = "InvalidAddresses"
+    LOAD_BALANCING_NOT_SUPPORTED = "LoadBalancingNotSupported"
+    NODE_SELECTOR_NOT_SUPPORTED = "NodeSelectorNotSupported"
     ADDRESS_CONFLICT = "AddressConflict"
     NETWORK_NOT_FOUND = "NetworkNotFound"
     NETWORK_NOT_READY = "NetworkNotReady"
@@ -42,7 +44,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What a route's annotations ask for; what cannot be read is a warning and has no effect."""
+    """What a route's annotations ask for; what cannot be read, and what means nothing here, is a warning."""
 
     sticky: bool = False
     handover: Handover = Handover.EXCLUSIVE
@@ -83,9 +85,17 @@ class Acceptance:
         return self.wishes.lease_s or (FAST_DURATION_S if self.fast else DURATION_S)
 
 
+_WITHOUT_EFFECT: Final = {
+    "allow_global_access": "spec.allowGlobalAccess has no effect: its network's routers decide who reaches an address",
+    "ha_policy": f"spec.haPolicy has no effect: annotation {LEASE_SECONDS} says how soon a failover begins",
+}
+"""Fields of GKE's that mean nothing here and take nothing away."""
+
+
 def wishes_of(route: Route) -> Wishes:
-    """Read what a route's annotations ask for."""
-    notes, warnings = route.metadata.annotations, []
+    """Read what a route's annotations ask for, and name the fields that have no effect."""
+    notes = route.metadata.annotations
+    warnings = [said for name, said in _WITHOUT_EFFECT.items() if getattr(route.spec, name) is not None]
     selection = notes.get(SELECTION, "Newest")
     if selection not in ("Newest", "Sticky"):
         warnings.append(f"annotation {SELECTION}: {selection!r} is ignored; write Newest or Sticky")
@@ -105,7 +115,7 @@ def wishes_of(route: Route) -> Wishes:
 
 
 def with_warnings(message: str, wishes: Wishes) -> str:
-    """Add to a message what of the annotations has no effect."""
+    """Add to a message what has no effect."""
     return "; ".join((message, *wishes.warnings))
 
 

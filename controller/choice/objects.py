@@ -224,13 +224,17 @@ class ParentRef(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class RouteSpec(msgspec.Struct, frozen=True, rename="camel"):
-    """What a route asks for."""
+    """What a route asks for; the last four are GKE's, read as far as to say what they mean here."""
 
     parent_refs: tuple[ParentRef, ...] = ()
     addresses: tuple[Address, ...] = ()
     network: str = "default"
     pod_selector: Selector = Selector()
     reaction_mode: str = "ReadyCondition"
+    allow_global_access: Any = None
+    ha_policy: Any = None
+    load_balancing: Any = None
+    node_selector: Any = None
 
 
 class AddressStatus(msgspec.Struct, frozen=True):

@@ -15,7 +15,7 @@ from controller.choice.listeners import unmatched
 from controller.choice.reading import CIDR_ADDRESS, PLAIN_ADDRESS, canonical
 
 if TYPE_CHECKING:
-    from controller.choice.objects import Gateway, Key, ParentRef, Route, Selector
+    from controller.choice.objects import Gateway, Key, ParentRef, Route, RouteSpec, Selector
     from controller.choice.snapshot import Snapshot
 
 _GROUP: Final = "gateway.networking.k8s.io"
@@ -51,13 +51,8 @@ class Validator:
         def refused(reason: Reason, message: str) -> Acceptance:
             return Acceptance(mode, reason, with_warnings(message, wishes), wishes=wishes)
 
-        if route.problem:
-            reason = Reason.INVALID_LABELS if "podSelector" in route.field else Reason.INVALID_ADDRESSES
-            return refused(reason, f"{route.field or 'the route'}: {route.problem}; correct it")
-        if (problem := _selector_problem(route.spec.pod_selector)) is not None:
-            return refused(Reason.INVALID_LABELS, problem)
-        if not parents:
-            return refused(Reason.MISSING_PARENT_REFS, "spec.parentRefs is empty: name the Gateway")
+        if (problem := _own_problem(route, mode)) is not None:
+            return refused(*problem)
         problems = {parent.at: self._parent_problem(key, parent, mode) for parent in parents}
         usable = [parent for parent in parents if problems[parent.at] is None]
         others = [(at, problem) for at, problem in problems.items() if problem is not None]
@@ -148,6 +143,35 @@ class Validator:
                 return f"{at}: {address} is not in the addresses of {names} ({have}): add it there, or use one of those"
             found.append(address)
         return tuple(found) or "spec.addresses is empty: list the addresses for the Pod"
+
+
+def _own_problem(route: Route, mode: Mode) -> tuple[Reason, str] | None:
+    """What is wrong with a route whatever else there is."""
+    if route.problem:
+        reason = Reason.INVALID_LABELS if "podSelector" in route.field else Reason.INVALID_ADDRESSES
+        return reason, f"{route.field or 'the route'}: {route.problem}; correct it"
+    if (problem := _selector_problem(route.spec.pod_selector)) is not None:
+        return Reason.INVALID_LABELS, problem
+    if (unsupported := _unsupported(route.spec, mode)) is not None:
+        return unsupported
+    if not route.spec.parent_refs:
+        return Reason.MISSING_PARENT_REFS, "spec.parentRefs is empty: name the Gateway"
+    return None
+
+
+def _unsupported(spec: RouteSpec, mode: Mode) -> tuple[Reason, str] | None:
+    """What GKE has and holdfast has not, and that would change who gets the addresses if it were passed over."""
+    if spec.load_balancing is not None:
+        return Reason.LOAD_BALANCING_NOT_SUPPORTED, (
+            "spec.loadBalancing asks for several Pods with one address, and holdfast gives it to one Pod at a time: "
+            "remove it, or put a load balancer before the Pods"
+        )
+    if spec.node_selector and mode is not Mode.FOLLOW:
+        return Reason.NODE_SELECTOR_NOT_SUPPORTED, (
+            "spec.nodeSelector is not supported: remove it, and select the Pods by spec.podSelector or place them by "
+            "the nodeSelector of their template"
+        )
+    return None
 
 
 def _placed(at: str, message: str) -> str:

@@ -56,6 +56,7 @@ def healthy(world: World) -> Iterator[Good]:
         steps.gateway("foreign", gatewayClassName="somebody-elses")
         steps.gateway("nonsense", addresses=[{"type": CIDR, "value": "not-an-address"}])
         steps.gateway("closed", listeners=[listener("Selector", {"matchLabels": {"no": "namespace"}})])
+        steps.gateway("http", listeners=[listener("All", {}, kinds=[{"kind": "HTTPRoute"}])])
         steps.pod("a")
         steps.pod("b")
         steps.ready("a", "b")
@@ -65,8 +66,8 @@ def healthy(world: World) -> Iterator[Good]:
     world.api.delete(f"/api/v1/namespaces/{SPACE}")
 
 
-def listener(allowed: str, selector: dict[str, Any]) -> dict[str, Any]:
-    rule = {"namespaces": {"from": allowed, "selector": selector}}
+def listener(allowed: str, selector: dict[str, Any], **rules: Any) -> dict[str, Any]:
+    rule = {"namespaces": {"from": allowed, "selector": selector}, **rules}
     return {"name": "l", "port": 443, "protocol": "none", "allowedRoutes": rule}
 
 
@@ -97,7 +98,6 @@ REFUSED = [
     pytest.param({"podSelector": {}}, "podSelector is empty", id="empty-selector"),
     pytest.param({"podSelector": {"matchLabels": {}}}, "podSelector is empty", id="empty-labels"),
     pytest.param({"podSelector": {"matchLabels": {"app": True}}}, "spec.podSelector.matchLabels.app", id="label-type"),
-    pytest.param({"parentRefs": []}, "spec.parentRefs", id="no-parents"),
     pytest.param({"network": {"name": BLUE}}, "spec.network", id="network-as-a-map"),
     pytest.param({"reactionMode": "Always"}, "spec.reactionMode", id="unknown-mode"),
 ]
@@ -126,6 +126,25 @@ def test_kubectl_tells_a_user_the_same(good):
 # Told in the status ----------------------------------------------------------------------------------------------
 
 TOLD = [
+    pytest.param(
+        {"parentRefs": []}, "MissingParentRefs", "spec.parentRefs is empty: name the Gateway", id="no-parents"
+    ),
+    pytest.param(
+        {"parentRefs": [{"name": "gw", "sectionName": "other"}]},
+        "NoMatchingParent",
+        "spec.parentRefs[0].sectionName: there is no listener 'other'",
+        id="section",
+    ),
+    pytest.param(
+        {"parentRefs": [{"name": "http"}]},
+        "Unattachable",
+        f"no listener of Gateway {SPACE}/http allows routes of kind GKEIPRoute",
+        id="another-kind",
+    ),
+    pytest.param(
+        {"loadBalancing": {"healthCheckName": "hc"}}, "LoadBalancingNotSupported", "remove it", id="load-balancing"
+    ),
+    pytest.param({"nodeSelector": {"zone": "a"}}, "NodeSelectorNotSupported", "remove it", id="node-selector"),
     pytest.param(
         addresses("198.18.0.0/24"), "InvalidAddresses", "'198.18.0.0/24' is a range; give one address", id="range"
     ),

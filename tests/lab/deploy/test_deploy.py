@@ -18,7 +18,7 @@ import yaml
 from contract import lease as contract_lease
 from contract.names import CONTROLLER_ACCOUNT, CONTROLLER_NAME, ELECTION_LEASE, SIDECAR_ROLE
 from contract.names import SYSTEM_NAMESPACE as SYSTEM
-from lab.errors import ApiError
+from lab.errors import ApiError, CommandError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,11 +71,22 @@ def test_defaults(world: World, kube_namespace: str) -> None:
         {"parentRefs": [{"name": "another"}]},
         {"parentRefs": [{"name": "no-such-gateway"}, {"name": "another"}]},
         {"parentRefs": [{"name": "no-such-gateway", "namespace": "another"}]},
+        {"parentRefs": []},
+        {"parentRefs": None},
         {"network": "blue-network"},
         {"network": None},
         {"reactionMode": "Exists"},
     ],
-    ids=["parent", "second parent", "parent's namespace", "network", "network to its default", "reactionMode"],
+    ids=[
+        "parent",
+        "second parent",
+        "parent's namespace",
+        "no parents",
+        "no field of parents",
+        "network",
+        "network to its default",
+        "reactionMode",
+    ],
 )
 def test_immutable(world: World, kube_namespace: str, spec: dict[str, Any]) -> None:
     before = "red-network" if spec == {"network": None} else "default"
@@ -94,6 +105,29 @@ def test_applied_again_is_no_change(world: World, kube_namespace: str) -> None:
     assert world.api.get(f"{_routes(kube_namespace)}/r")["metadata"]["generation"] == 1
 
 
+@pytest.mark.parametrize("before", [..., []], ids=["left out", "empty"])
+def test_parents_can_be_named_once(world: World, kube_namespace: str, before: Any) -> None:
+    world.api.create(_routes(kube_namespace), _route(parentRefs=before))
+    after = world.api.patch(f"{_routes(kube_namespace)}/r", {"spec": {"parentRefs": LEAST["parentRefs"]}}, MERGE)
+    assert [each["name"] for each in after["spec"]["parentRefs"]] == ["no-such-gateway"]
+    with pytest.raises(ApiError, match="parentRefs is immutable"):
+        world.api.patch(f"{_routes(kube_namespace)}/r", {"spec": {"parentRefs": None}}, MERGE)
+
+
+def test_kubectl_takes_every_field_of_gkes(world: World, kube_namespace: str) -> None:
+    """With its strict validation, which refuses what a schema does not know."""
+    gkes = {
+        "allowGlobalAccess": True,
+        "haPolicy": {"any": {"thing": [1]}},
+        "loadBalancing": {"healthCheckName": "hc", "aFieldOfTomorrow": 1},
+        "nodeSelector": {"matchLabels": {"zone": "a"}},
+    }
+    made = _route(**gkes, parentRefs=...)
+    world.kubectl("apply", "--validate=strict", "-n", kube_namespace, "-f", "-", stdin=yaml.safe_dump(made))
+    kept = world.api.get(f"{_routes(kube_namespace)}/r")["spec"]
+    assert {key: kept[key] for key in gkes} == gkes
+
+
 def test_addresses_and_selector_are_mutable(world: World, kube_namespace: str) -> None:
     world.api.create(_routes(kube_namespace), _route())
     spec = {"addresses": _addresses(16), "podSelector": {"matchExpressions": [{"key": "app", "operator": "Exists"}]}}
@@ -103,8 +137,6 @@ def test_addresses_and_selector_are_mutable(world: World, kube_namespace: str) -
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "no parents": ({"parentRefs": []}, "spec.parentRefs"),
-    "parents left out": ({"parentRefs": ...}, "spec.parentRefs: Required value"),
     "parent without a name": ({"parentRefs": [{"namespace": "default"}]}, "spec.parentRefs[0].name: Required value"),
     "parent as text": ({"parentRefs": ["allowed-pod-ips"]}, "spec.parentRefs[0]"),
     "parents as a map": ({"parentRefs": {"name": "allowed-pod-ips"}}, "spec.parentRefs"),
@@ -250,6 +282,17 @@ def test_network_takes_what_gke_publishes(world: World) -> None:
     world.api.delete(path)
     assert (after["spec"], after["status"]) == (spec, status)
     assert "namespace" not in after["metadata"]
+
+
+def test_a_param_set_of_gkes_beside_a_network_is_left_out_by_kubectl(world: World) -> None:
+    network = {**_network({"type": "L3"}), "metadata": {"name": "beside"}}
+    params = {"apiVersion": "networking.gke.io/v1", "kind": "GKENetworkParamSet", "metadata": {"name": "beside"}}
+    try:
+        with pytest.raises(CommandError, match='no matches for kind "GKENetworkParamSet"'):
+            world.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all([params, network]))
+        assert world.api.get(f"{NETWORKS}/beside")["spec"] == {"type": "L3"}
+    finally:
+        world.api.delete(f"{NETWORKS}/beside")
 
 
 @pytest.mark.parametrize("spec", [{}, {"type": "L4"}, {"type": 3}, {"type": "L2", "l2NetworkConfig": {"vlanID": 4095}}])

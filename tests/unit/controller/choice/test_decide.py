@@ -414,6 +414,10 @@ def test_follow_mode_annotates_the_pod_that_gke_chose_and_writes_no_status():
     assert decide(snap).gateways == {}
     assert decide(snap).classes == {}
     assert plan_route(world(GKE, route(), A, B), KEY).owner == ""
+    by_node = route(status={"pods": ["a"]}, nodeSelector={"zone": "a"})  # which GKE has looked at
+    assert plan_route(world(GKE, by_node, A, B), KEY).owner == "uid-a"
+    balanced = route(status={"pods": ["a"]}, loadBalancing={"healthCheckName": "hc"})
+    assert plan_route(world(GKE, balanced, A, B), KEY).owner == ""
     assert plan_route(world(GKE, followed, A, lease(lost=("uid-a",))), KEY).owner == ""
 
 
