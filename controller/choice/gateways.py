@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from controller.choice.listeners import ROUTE_KIND, admits_kind, attached, unknown_kinds
-from controller.choice.reading import CIDR_ADDRESS, PLAIN_ADDRESS
+from controller.choice.reading import CIDR_ADDRESS, PLAIN_ADDRESS, Net, reserved
 
 if TYPE_CHECKING:
     from controller.choice.objects import Address, Condition, Gateway, GatewayClass, Listener
@@ -23,8 +23,6 @@ UNKNOWN: Final = "Unknown"
 _INVALID_PARAMETERS: Final = "InvalidParameters"
 _SHOWN: Final = 16
 """Gateway's CRD allows so many status.addresses."""
-
-Net = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +71,12 @@ def _block(address: Address) -> Net | str:
     if not address.value:
         return "has no value; set it, holdfast does not allocate addresses"
     try:
-        return ipaddress.ip_network(address.value)
+        block = ipaddress.ip_network(address.value)
     except ValueError as error:
         return f"{address.value!r} is not an address or a CIDR block ({error}); correct it"
+    if what := reserved(block):
+        return f"{address.value} is reserved ({what}); give addresses that Pods can have"
+    return block
 
 
 def _parameters_problem(snap: Snapshot, gateway: Gateway) -> str:

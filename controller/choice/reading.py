@@ -16,6 +16,17 @@ if TYPE_CHECKING:
 
 PLAIN_ADDRESS: Final = "IPAddress"
 CIDR_ADDRESS: Final = "gke.networking.io/cidr"
+Net = ipaddress.IPv4Network | ipaddress.IPv6Network
+_RESERVED: Final[dict[Net, str]] = {
+    ipaddress.ip_network("0.0.0.0/8"): "this network",
+    ipaddress.ip_network("127.0.0.0/8"): "loopback",
+    ipaddress.ip_network("224.0.0.0/4"): "multicast",
+    ipaddress.ip_network("255.255.255.255/32"): "broadcast",
+    ipaddress.ip_network("::/128"): "unspecified",
+    ipaddress.ip_network("::1/128"): "loopback",
+    ipaddress.ip_network("ff00::/8"): "multicast",
+}
+"""Addresses that no host can be reached by (RFC 6890, RFC 5771, RFC 4291)."""
 _LEASE_PREFIX: Final = "holdfast-"
 _NODE_LEASES: Final = "kube-node-lease"
 
@@ -33,6 +44,12 @@ def canonical(address: Address) -> str:
         return str(ipaddress.ip_interface(address.value)) if "/" in address.value else address.value
     except ValueError:
         return address.value
+
+
+def reserved(block: Net) -> str:
+    """Say for what a whole block, or one address, is reserved, so that no Pod can have it; ``""``: it is not."""
+    found = (what for net, what in _RESERVED.items() if net.version == block.version and block.subnet_of(net))  # type: ignore[arg-type]
+    return next(found, "")
 
 
 def named(view: LeaseView) -> frozenset[str]:

@@ -12,7 +12,7 @@ from controller.choice.acceptance import Acceptance, Mode, Reason, name_of, wish
 from controller.choice.gateways import Offer, offer
 from controller.choice.listeners import refused as refused_by
 from controller.choice.listeners import unmatched
-from controller.choice.reading import CIDR_ADDRESS, PLAIN_ADDRESS, canonical
+from controller.choice.reading import CIDR_ADDRESS, PLAIN_ADDRESS, canonical, reserved
 
 if TYPE_CHECKING:
     from controller.choice.objects import Gateway, Key, ParentRef, Route, RouteSpec, Selector
@@ -132,8 +132,8 @@ class Validator:
                 host = host_address(address, f"GKEIPRoute {name_of(route.key)}", at)
             except ContractError as error:
                 return f"{at}: {error.problem}"
-            if host.is_multicast or host.is_loopback or host.is_unspecified:
-                return f"{at}: {address} is multicast, loopback or unspecified; use a unicast address"
+            if what := reserved(host.network):
+                return f"{at}: {address} is reserved ({what}); use an address that a Pod can have"
             if address in found:
                 return f"{at}: {address} appears twice; remove one"
             given = [self._offer(parent.key, parent.gateway) for parent in usable if parent.gateway is not None]

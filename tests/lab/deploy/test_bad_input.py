@@ -151,10 +151,10 @@ TOLD = [
     pytest.param(addresses("203.0.113.7/31"), "InvalidAddresses", "is a range; give one address", id="not-a-32"),
     pytest.param(addresses("here"), "InvalidAddresses", "spec.addresses[0]: 'here' is not an address", id="nonsense"),
     pytest.param(addresses("198.18.0.1/33"), "InvalidAddresses", "is not an address", id="prefix-too-long"),
-    pytest.param(
-        addresses("224.0.0.5/32"), "InvalidAddresses", "is multicast, loopback or unspecified", id="multicast"
-    ),
-    pytest.param(addresses("127.0.0.1/32"), "InvalidAddresses", "is multicast, loopback or unspecified", id="loopback"),
+    pytest.param(addresses("224.0.0.5/32"), "InvalidAddresses", "is reserved (multicast)", id="multicast"),
+    pytest.param(addresses("127.0.0.1/32"), "InvalidAddresses", "is reserved (loopback)", id="loopback"),
+    pytest.param(addresses("0.1.2.3/32"), "InvalidAddresses", "is reserved (this network)", id="this-network"),
+    pytest.param(addresses("255.255.255.255/32"), "InvalidAddresses", "is reserved (broadcast)", id="broadcast"),
     pytest.param(
         {"addresses": [{"type": "Hostname", "value": "x"}]},
         "InvalidAddresses",

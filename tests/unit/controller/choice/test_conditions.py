@@ -216,11 +216,34 @@ ACCEPTED = [
         [route("r", "default", "34.123.10.0/24")], "InvalidAddresses", "is a range; give one address", id="not-a-/32"
     ),
     pytest.param([route("r", "default", "34.123.10.300/32")], "InvalidAddresses", "is not an address", id="nonsense"),
-    pytest.param(
-        [route("r", "default", "224.0.0.1/32")],
-        "InvalidAddresses",
-        "multicast, loopback or unspecified; use",
-        id="multicast",
+    *(
+        pytest.param(
+            [route("r", "default", address), gateway(addresses=[{"value": block}])],
+            "InvalidAddresses",
+            f"spec.addresses[0]: {address} is reserved ({what}); use an address that a Pod can have",
+            id=f"reserved-{address}",
+        )
+        for address, block, what in (
+            ("0.0.0.0/32", "0.0.0.0/0", "this network"),
+            ("0.1.2.3/32", "0.0.0.0/0", "this network"),
+            ("127.0.0.1/32", "0.0.0.0/0", "loopback"),
+            ("127.255.255.254/32", "0.0.0.0/0", "loopback"),
+            ("224.0.0.1/32", "0.0.0.0/0", "multicast"),
+            ("239.255.255.255/32", "0.0.0.0/0", "multicast"),
+            ("255.255.255.255/32", "0.0.0.0/0", "broadcast"),
+            ("::/128", "::/0", "unspecified"),
+            ("::1/128", "::/0", "loopback"),
+            ("ff02::1/128", "::/0", "multicast"),
+        )
+    ),
+    *(
+        pytest.param(
+            [route("r", "default", address), gateway(addresses=[{"value": "0.0.0.0/0"}])],
+            "Accepted",
+            "attached",
+            id=f"beside-what-is-reserved-{address}",
+        )
+        for address in ("1.0.0.0/32", "126.255.255.255/32", "128.0.0.0/32", "223.255.255.255/32", "240.0.0.1/32")
     ),
     pytest.param([route("r", "default", A1, A1)], "InvalidAddresses", "appears twice; remove one", id="twice"),
     pytest.param(
@@ -523,6 +546,17 @@ OFFERS = [
         "False",
         "AddressNotUsable",
         id="one-bad-address-stops-no-other",
+    ),
+    pytest.param(
+        gateway(addresses=[{"value": "127.0.0.0/8"}]), "False", "UnsupportedAddress", "False", "Invalid", id="reserved"
+    ),
+    pytest.param(
+        gateway(addresses=[{"value": "10.0.0.0/8"}, {"value": "224.0.0.5"}]),
+        "True",
+        "Accepted",
+        "False",
+        "AddressNotUsable",
+        id="one-reserved-address-stops-no-other",
     ),
     pytest.param(gateway(addresses=[{"value": "x"}]), "False", "UnsupportedAddress", "False", "Invalid", id="all-bad"),
 ]
