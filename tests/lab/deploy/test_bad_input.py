@@ -269,7 +269,9 @@ def test_annotations_of_a_route_that_mean_nothing_are_named_and_have_no_effect(g
     good.goes_on()
 
 
-@pytest.mark.parametrize("text", ["{", "7", '[{"interfaceName": "eth1"', '[{"interfaceName": 1, "network": "x"}]'])
+@pytest.mark.parametrize(
+    "text", ["{", "7", '[{"interfaceName": "eth1"', json.dumps([{"interfaceName": 1, "network": BLUE}])]
+)
 def test_a_pod_whose_interfaces_cannot_be_read_is_named(good, text):
     steps = good.steps
     # it is on no node: that of a Pod changes what it asks of one, and a node refuses what it cannot read
