@@ -51,8 +51,12 @@ def _replace_by_identity():
 
     validator = controller.choice.validate.Validator
     validator.judge = _by_identity(validator.judge, read)
-    offer = _by_identity(controller.choice.gateways.offer, lambda gateway: (gateway,))
+    offer = _by_identity(controller.choice.gateways.offer, _offered_by)
     controller.choice.gateways.offer = controller.choice.validate.offer = offer
+
+
+def _offered_by(snap, gateway):
+    return gateway, snap.classes.get(gateway.spec.gateway_class_name)
 
 
 def _replace(name, *modules):
