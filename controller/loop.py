@@ -162,7 +162,6 @@ class Loop:
         self._access.clear()
         self._dirty, self._people, self._people_s = Impact(), Impact(), _NEVER
         if now:
-            self.intake.expiry.restart(monotonic())
             self._count()
             self._dirty = everything(self.snap)
             self._dirty.spaces |= set(self.snap.namespaces)

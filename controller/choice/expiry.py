@@ -3,13 +3,14 @@
 A holder gives a sign of life by changing holder, renewTime or leaseTransitions; nothing else counts, so that an
 annotation written by anybody else keeps no dead holder alive. Times are seconds of a monotonic clock and are passed
 in. Nothing is decided here: `expired` and `untaken` are facts for the snapshot, each bound to the very state it was
-counted for. Not promised: to be early. Counting begins when a version is *seen*, later than it was written.
+counted for. Not promised: to be early. Counting begins when a version is *seen*, later than it was written: so a
+standby's count is as good as the leader's, and goes on when it leads.
 """
 
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from contract.names import GUARD_DEADLINE_S, GUARD_LIFETIME_S, UNTAKEN_S
@@ -86,13 +87,6 @@ class Expiry:
         """The Lease is no more."""
         self._counts.pop(key, None)
         self._over.discard(key)
-
-    def restart(self, now: float) -> None:
-        """Count everything anew: who has just become leader trusts nothing from before."""
-        self._heap.clear()
-        self._over.clear()
-        for key, count in list(self._counts.items()):
-            self._set(key, replace(count, since_s=now), anew=True)
 
     def expired(self, now: float) -> frozenset[Sign]:
         """The life signs of holders that have been silent for too long."""

@@ -37,7 +37,7 @@ class Controller(Process):
         self.rng = rng
         self.line = Line(world.server, self, rng)
         self.leads = False
-        self.steady_since = 0.0
+        self.steady_since = self.led_since = 0.0
         self._fixed = fixed
 
     def begin(self):
@@ -70,8 +70,7 @@ class Controller(Process):
         self.log(self.name, "leads" if leads else "leads no more")
         self.leads = leads
         if leads:
-            self.expiry.restart(self.clock.boot())
-            self.steady_since = self.loop.now
+            self.led_since = self.loop.now
             self._decide_soon()
 
     # what is seen ----------------------------------------------------------------------------------------------

@@ -176,7 +176,9 @@ class World:
         steady = min((each.steady_since for each in leaders), default=self.loop.now)
         # time counts from when a version is seen, and a slow line shows everything later, conflicts too
         slow = max((each.line.lag + each.line.slow_answers for each in leaders), default=0.0)
-        late = self.loop.now - max(since, steady) - slow - max(self.faults.longest_s, patience_s(old))
+        led = max((each.led_since for each in leaders), default=0.0)
+        due = max(max(since, steady) + max(self.faults.longest_s, patience_s(old)), led)
+        late = self.loop.now - due - slow
         if late > LATE_S and self.loop.now - self.faults.disturbed > LATE_S:
             self.violated("late", f"{old.name} is freed from {old.holder} {late:.2f} s later than it might be")
 

@@ -6,6 +6,7 @@ import pytest
 
 from contract.lease import LeaseView
 from contract.names import GUARD_DEADLINE_S
+from controller.choice.expiry import life_sign
 from controller.choice.impact import Impact
 from controller.choice.leases import LeaseAct
 from controller.cluster.writer import Done, Job, Writers
@@ -119,3 +120,16 @@ def test_what_is_asked_of_a_namespace_is_answered_once_every_watch_has_been_list
         made._take(Ask(space, answers.append))
     selector = route().spec.pod_selector
     assert answers == [None, ({"team": "net"}, (selector,)), ({}, ())]
+
+
+def test_a_standby_that_leads_goes_by_what_it_has_counted_all_along(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("controller.loop.monotonic", lambda: now[0])
+    made, view = loop(), lease(owner="uid-a", holder="uid-x", observed=report(A1), version="11")
+    made.intake.newer(LeaseView, view, now[0])
+    now[0] += 10.0
+    made._lead(now=True)
+    assert made.snap.expired == frozenset()
+    now[0] += GUARD_DEADLINE_S
+    made._count()
+    assert made.snap.expired == {life_sign(view)}

@@ -66,15 +66,6 @@ def test_an_untaken_lease():
     assert expiry.next_at(12.0) is None
 
 
-def test_a_new_leader_counts_anew():
-    expiry = Expiry()
-    expiry.observe(lease(**HELD), 0.0)
-    expiry.restart(10.0)
-    assert expiry.next_at(10.0) == pytest.approx(21.3)
-    assert expiry.expired(21.2) == frozenset()
-    assert expiry.due(21.4) == [("default", "holdfast-r")]
-
-
 def test_next_at_is_the_first_that_is_not_due():
     expiry = Expiry()
     assert expiry.next_at(0.0) is None
