@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import msgspec
 
-from contract.decode import VERSION, decode_json, host_address, interface_name
+from contract.decode import VERSION, decode_json, host_address, interface_name, plain_address
 from contract.errors import ContractError
 from contract.names import Handover
 
 
 class AddressEntry(msgspec.Struct, frozen=True, omit_defaults=True, order=True):
-    """One address, ``a.b.c.d/32`` or an IPv6 ``/128``; without an interface it goes where the default route goes."""
+    """One address, ``a.b.c.d/32`` or an IPv6 ``/128``, and where it goes.
+
+    Attributes:
+        interface: its name; None: the interface that is on the Pod's own network, which the Pod's agent finds.
+        pod_ip: the Pod's own IP address, by which it does.
+    """
 
     address: str
     interface: str | None = None
+    pod_ip: str | None = msgspec.field(default=None, name="podIP")
 
 
 class RouteEntry(msgspec.Struct, frozen=True):
@@ -74,6 +80,8 @@ def _check_entry(entry: RouteEntry, where: str, path: str, seen: set[str]) -> No
         host_address(item.address, where, f"{field}.address")
         if item.interface is not None:
             interface_name(item.interface, where, f"{field}.interface")
+        if item.pod_ip is not None:
+            plain_address(item.pod_ip, where, f"{field}.podIP")
         if item.address in seen:
             raise ContractError(where, f"{field}.address", f"{item.address} appears twice")
         seen.add(item.address)

@@ -71,6 +71,18 @@ def host_address(value: str, where: str, field: str) -> ipaddress.IPv4Interface 
     return parsed
 
 
+def plain_address(value: str, where: str, field: str) -> str:
+    """Check an address without a prefix length, and give it its one way of writing.
+
+    Raises:
+        ContractError: it is not one.
+    """
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError as error:
+        raise ContractError(where, field, f"{value!r} is not an address ({error})") from error
+
+
 def interface_name(value: str, where: str, field: str) -> str:
     """Check the name of a network interface by the kernel's own rule (net/core/dev.c, dev_valid_name).
 

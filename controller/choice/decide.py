@@ -227,5 +227,6 @@ def _holding(view: LeaseView, owner: str, candidates: dict[str, Candidate]) -> I
 
 
 def _entry(candidate: Candidate, route: Route, acceptance: Acceptance) -> RouteEntry:
-    addresses = tuple(AddressEntry(each, candidate.interface) for each in acceptance.granted)
+    pod_ip = candidate.pod.status.pod_ip or None if candidate.interface is None else None
+    addresses = tuple(AddressEntry(each, candidate.interface, pod_ip) for each in acceptance.granted)
     return RouteEntry(route.name, lease_name(route.name), acceptance.wishes.handover, addresses)

@@ -314,12 +314,13 @@ class ContainerStatus(msgspec.Struct, frozen=True):
 
 
 class PodStatus(msgspec.Struct, frozen=True, rename="camel"):
-    """How a Pod is; of its containers' statuses those that are not ready."""
+    """How a Pod is, and its IP address; of its containers' statuses those that are not ready."""
 
     phase: str = ""
     conditions: tuple[Condition, ...] = ()
     container_statuses: tuple[ContainerStatus, ...] = ()
     init_container_statuses: tuple[ContainerStatus, ...] = ()
+    pod_ip: str = msgspec.field(default="", name="podIP")
 
 
 class Pod(Object, frozen=True):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import ipaddress
 import math
 import socket
 import struct
@@ -26,26 +27,27 @@ from pyroute2.netlink.rtnl import (
     rt_type,
 )
 from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_NOPREFIXROUTE, ifaddrmsg
-from pyroute2.netlink.rtnl.ifinfmsg import IFF_LOOPBACK, IFF_RUNNING, IFF_UP, ifinfbase
+from pyroute2.netlink.rtnl.ifinfmsg import IFF_LOOPBACK, IFF_NOARP, IFF_POINTOPOINT, IFF_RUNNING, IFF_UP, ifinfbase
 from pyroute2.netlink.rtnl.marshal import MarshalRtnl
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from contract.names import INTERFACES
-from sidecar.errors import InterfaceMissing, KernelRefused
+from sidecar.errors import KernelRefused
 from sidecar.kernel.netlink import NetlinkSocket, answered, encode
+from sidecar.kernel.own_network import Hop, own_interface
 
 if TYPE_CHECKING:
     from sidecar.kernel.whereabouts import Stored
 
 MARK: Final = 0x68
 """IFA_PROTO of our addresses: 'h'; the kernel itself uses 1 to 3, 0 is unspecified."""
-PRIMARY: Final = "eth0"
-"""containerd and CRI-O give the Pod's first interface this name; used where there is no default route."""
 
 _STORED: Final = ("IFLA_ADDRESS", "IFLA_LINK", "IFLA_LINK_NETNSID", "IFLA_PHYS_PORT_ID", "IFLA_MASTER")
 _ROUNDING_S: Final = 0.05
 _MAIN_TABLE: Final = 254
 _MAC_BYTES: Final = 6
+_ARPHRD_ETHER: Final = 1
+_RTNH_DOWN: Final = 0x01 | 0x10
+"""RTNH_F_DEAD, RTNH_F_LINKDOWN."""
 _LIFETIME_HERE: Final = 0xF1F2F3F4
 _KEPT: Final = 256
 """So many addresses' messages are kept encoded, more than a Pod has."""
@@ -63,6 +65,8 @@ class Link:
     loopback: bool
     stored: Stored = ()
     """What neighbours and switches store of it."""
+    unfit: str = ""
+    """Why no address can be announced there, as the end of a sentence; empty: one can."""
 
 
 def lifetime_s(left_s: float, *, only_fence: bool) -> int:
@@ -114,21 +118,24 @@ class Addresses:
         found = self._netlink.dump(LinkMessage(), RTM_GETLINK, "list of interfaces")
         return {link.name: link for link in map(_link, found)}
 
-    async def default_interface(self) -> str:
-        """Name the interface of the default route, or else the Pod's first interface.
+    async def default_interface(self, pod_ip: str | None = None, before: str = "") -> str:
+        """Name the interface that is on the Pod's own network; `before`: what was said before.
 
         Raises:
-            InterfaceMissing: there is neither.
+            InterfaceMissing: there is none that can be used.
         """
-        links = {link.index: link.name for link in (await self.links()).values()}
-        found = map(_default_route, self._netlink.dump(_of_ipv4(rtmsg()), RTM_GETROUTE, "list of routes"))
-        best = min((route for route in found if route is not None and route[1] in links), default=None)
-        if best is not None:
-            return links[best[1]]
-        if PRIMARY in links.values():
-            return PRIMARY
-        why = f"this Pod has no default route and no interface {PRIMARY}"
-        raise InterfaceMissing(f"{why}; name the interface in the Pod's annotation {INTERFACES}")
+        links = {link.index: link for link in (await self.links()).values()}
+        with_it = () if pod_ip is None else self._with(pod_ip)
+        found = self._netlink.dump(_of_ipv4(rtmsg()), RTM_GETROUTE, "list of routes")
+        return own_interface(links, with_it, [hop for route in found for hop in _default_hops(route)], before)
+
+    def _with(self, address: str) -> list[int]:
+        """List the interfaces that have an address, of either family."""
+        wanted = str(ipaddress.ip_address(address))
+        found = self._netlink.dump(ifaddrmsg(), RTM_GETADDR, "list of addresses")
+        # (an IPv6 address has no IFA_LOCAL, but on a point-to-point interface)
+        own = [(each.get_attr("IFA_LOCAL") or each.get_attr("IFA_ADDRESS"), each["index"]) for each in found]
+        return [index for local, index in own if local == wanted]
 
     async def marked(self) -> dict[str, int]:
         """List our addresses as {address: index of its interface}."""
@@ -243,13 +250,27 @@ def _link(message: Any) -> Link:
         up=is_up(message),
         loopback=bool(message["flags"] & IFF_LOOPBACK),
         stored=stored(message),
+        unfit=_unfit(message),
     )
 
 
-def _default_route(message: Any) -> tuple[int, int] | None:
-    """Read (metric, interface) of a default route of the main table; None: it is another kind of route."""
-    interface = message.get_attr("RTA_OIF")
+def _unfit(message: Any) -> str:
+    flags = message["flags"]
+    reasons = (
+        (flags & IFF_LOOPBACK, "is the loopback interface"),
+        (message["ifi_type"] != _ARPHRD_ETHER, "is no Ethernet interface"),
+        (flags & IFF_POINTOPOINT, "is a point-to-point interface"),
+        (flags & IFF_NOARP, "has ARP turned off"),
+    )
+    return next((why for holds, why in reasons if holds), "")
+
+
+def _default_hops(message: Any) -> list[Hop]:
+    """Read the next hops of a default route of the main table; none: it is another kind of route."""
     unicast = message["type"] == rt_type["unicast"]
-    if message["dst_len"] or message["table"] != _MAIN_TABLE or not unicast or interface is None:
-        return None
-    return message.get_attr("RTA_PRIORITY") or 0, interface
+    if message["dst_len"] or message["table"] != _MAIN_TABLE or not unicast:
+        return []
+    several = [(each["oif"], each["flags"]) for each in message.get_attr("RTA_MULTIPATH") or ()]
+    hops = several or [(message.get_attr("RTA_OIF"), message["flags"])]
+    metric = message.get_attr("RTA_PRIORITY") or 0
+    return [Hop(metric, bool(flags & _RTNH_DOWN), i, oif) for i, (oif, flags) in enumerate(hops) if oif is not None]

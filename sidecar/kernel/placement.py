@@ -66,7 +66,8 @@ class Placement:
         self._claims: dict[str, tuple[str, float]] = {}
         self._listened: set[str] = set()
         self._removals: Counter[str] = Counter()
-        self._default = ""
+        self._own: dict[str | None, str] = {}
+        self._stale: set[str | None] = set()
 
     async def adopt(self) -> None:
         """Find what an earlier self left here: addresses by their mark, deadlines by the name of their table."""
@@ -122,7 +123,7 @@ class Placement:
             able = False
             try:
                 # the default route may have changed, or come at last
-                self._default = ""
+                self._stale = set(self._own)
                 places = await self._places(entry, problems)
                 # what no Pod can place keeps none of the others waiting; `configure` reports it
                 able = bool(places) and not any(map(_supported, problems))
@@ -135,7 +136,7 @@ class Placement:
         reports = [
             AddressReport(
                 item.address,
-                item.interface or self._default,
+                self._interface(item),
                 AddressState.FAILED,
                 problems.get(item.address, "not configured: another address of the route cannot be"),
             )
@@ -164,15 +165,43 @@ class Placement:
     async def _place(self, item: AddressEntry) -> Link:
         if not _supported(item.address):
             raise InterfaceMissing("IPv6 is not supported yet; use an IPv4 address")
-        if item.interface is None and not self._default:
-            self._default = await self._addresses.default_interface()
-        name = item.interface or self._default
-        if name in self.links:
-            return self.links[name]
+        if item.interface is None:
+            await self._find_own(item.pod_ip)
+        name = self._interface(item)
+        link = self.links.get(name)
+        if link is not None and link.unfit:
+            raise InterfaceMissing(
+                f"{name} {link.unfit}, and no address can be announced there; name another interface in the Pod's "
+                f"annotation {INTERFACES}, or by Multus"
+            )
+        if link is not None:
+            return link
         there = ", ".join(link.name for link in self.links.values() if not link.loopback) or "none"
         raise InterfaceMissing(
             f"this Pod has no interface {name} (it has: {there}); correct its annotation {INTERFACES}"
         )
+
+    async def _find_own(self, pod_ip: str | None) -> None:
+        """Find the interface that is on the Pod's own network; while it cannot be told, the one before stays."""
+        before = self._own.get(pod_ip, "")
+        if before and pod_ip not in self._stale:
+            return
+        try:
+            found = await self._addresses.default_interface(pod_ip, before)
+        except InterfaceMissing as error:
+            if before not in self.links or self.links[before].unfit:
+                raise
+            self._journal.tell("own network", f"{error}; the addresses stay on {before}")
+        else:
+            self._own[pod_ip] = found
+            if before not in ("", found):
+                self._journal.tell("own network", f"the Pod's own network is on {found} now, no longer on {before}")
+            else:
+                self._journal.forget("own network")
+        self._stale.discard(pod_ip)
+
+    def _interface(self, item: AddressEntry) -> str:
+        return item.interface or self._own.get(item.pod_ip, "")
 
     # Configure --------------------------------------------------------------------------------------------------
 
@@ -180,6 +209,9 @@ class Placement:
         """Make the kernel agree with the entry; `standing` are the route's addresses that may stand already."""
         async with self._lock:
             problems: dict[str, str] = {}
+            if all(item.address in self.placed for item in action.entry.addresses):
+                # nobody waits for a renewal: time to see where the Pod's own network is by now
+                self._stale = set(self._own)
             places = await self._places(action.entry, problems)
             try:
                 self._deadlines.until(_named(places), action.deadline_s)
@@ -236,7 +268,7 @@ class Placement:
         self.placed[address] = link.index
 
     def _report(self, item: AddressEntry, problems: dict[str, str]) -> AddressReport:
-        address, interface = item.address, item.interface or self._default
+        address, interface = item.address, self._interface(item)
         if problem := problems.get(address):
             # a frame that could not be sent is told apart from an address that does not stand
             state = AddressState.CONFIGURED if address in self.placed else AddressState.FAILED

@@ -5,6 +5,7 @@ Judged by what kernels and the switch say (`lab.witness`), never by a log. Fault
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from contract.report import decode_report
 from lab.witness.kernel_events import FenceEvent
 from lab.witness.ledger import LEASES, PODS
 from tests.lab import steps as lib
-from tests.lab.steps import FAST, SOON_S, Steps, bare, is_ready, neighbour, steps_in
+from tests.lab.steps import BLUE, FAST, SOON_S, Steps, bare, is_ready, neighbour, steps_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,6 +52,26 @@ def test_the_newest_gets_the_addresses_on_its_interface_and_both_forms_tell_the_
     steps.until("a's entry to be gone", lambda: not steps.entry("a"))
     assert steps.condition("Ready", "ProgrammingComplete", part="Pod b has")
     assert {each["epoch"] for each in steps.status()["addresses"]} == {2}
+
+
+def test_an_address_of_the_pods_own_network_is_where_its_ip_is_whoever_has_the_default_route(steps):
+    steps.ifname, steps.plain = "eth0", ""
+    steps.gateway()
+    steps.pod("a", notes={INTERFACES: json.dumps([{"interfaceName": "eth1", "network": BLUE}])})
+    steps.ready("a")
+    a = steps.handle(steps.uid("a"))
+    a.run(["ip", "route", "replace", "default", "dev", "eth1"])
+    steps.route(network="default")
+    steps.held_by("a")
+    a.run(["ip", "tuntap", "add", "dev", "tun0", "mode", "tun"])
+    a.run(["ip", "link", "set", "tun0", "up"])
+    a.run(["ip", "route", "replace", "default", "dev", "tun0"])
+    steps.pod("b", notes={INTERFACES: "[]"})
+    steps.held_by("b")
+    mark = steps.world.witness.mark()
+    steps.delete("pods", "b")
+    steps.held_by("a")
+    steps.announced_again(a, steps.addresses[0], mark)
 
 
 def test_a_clients_neighbour_table_follows(steps):

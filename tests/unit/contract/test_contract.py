@@ -28,6 +28,7 @@ names = st.text("abcdefghijklmnopqrstuvwxyz0123456789-.", min_size=1, max_size=6
 interfaces = st.one_of(
     st.none(), st.text("abcdefgh0123456789._-@", min_size=1, max_size=15).filter(lambda n: n.strip("."))
 )
+pod_ips = st.none() | st.ip_addresses().map(str)
 uids = st.one_of(st.just(""), st.uuids().map(str))
 
 
@@ -38,10 +39,21 @@ def assignments(draw):
     while found:
         size = draw(st.integers(1, len(found)))
         mine, found = found[:size], found[size:]
-        entries = tuple(AddressEntry(each, draw(interfaces)) for each in mine)
+        entries = tuple(AddressEntry(each, draw(interfaces), draw(pod_ips)) for each in mine)
         name = f"{draw(names)}-{len(routes)}"
         routes.append(RouteEntry(name, lease_name(name), draw(st.sampled_from(Handover)), entries))
     return Assignment(tuple(routes))
+
+
+def test_where_an_address_goes_is_left_out_where_it_is_not_said():
+    entries = (
+        AddressEntry("10.0.0.1/32"),
+        AddressEntry("10.0.0.2/32", "eth1"),
+        AddressEntry("10.0.0.3/32", None, "10.1.1.2"),
+    )
+    text = encode_assignment(Assignment((RouteEntry("r", "holdfast-r", Handover.EXCLUSIVE, entries),)))
+    said = json.loads(text)["routes"][0]["addresses"]
+    assert [each.keys() - {"address"} for each in said] == [set(), {"interface"}, {"podIP"}]
 
 
 @given(assignments())
@@ -100,6 +112,11 @@ BAD_ASSIGNMENTS = [
     pytest.param(entry(addresses=[{"address": A1}, {"address": A1}]), "routes[0].addresses[1].address", id="twice"),
     pytest.param(
         entry(addresses=[{"address": A1, "interface": "a/b"}]), "routes[0].addresses[0].interface", id="interface"
+    ),
+    pytest.param(
+        entry(addresses=[{"address": A1, "podIP": "10.1.1.2/24"}]),
+        "routes[0].addresses[0].podIP",
+        id="no-plain-address",
     ),
     pytest.param(
         entry(addresses=[{"address": A1, "interface": "x" * 16}]),

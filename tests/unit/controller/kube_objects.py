@@ -83,6 +83,7 @@ def pod(
     notes: dict[str, str] | None = None,
     agent: str = "holdfast",
     source: str = "downward",
+    pod_ip: str = "",
 ) -> Pod:
     """Make one; `unready` names the containers that keep it from being Ready, `gates` its gates with their status.
 
@@ -128,6 +129,7 @@ def pod(
         },
         "status": {
             "phase": phase,
+            **({"podIP": pod_ip, "podIPs": [{"ip": pod_ip}]} if pod_ip else {}),
             "conditions": [condition, *passed],
             "initContainerStatuses": said[:2],
             "containerStatuses": said[2:],

@@ -89,6 +89,38 @@ def test_the_interface_of_the_default_route_else_the_first(cable):  # noqa: ARG0
     asyncio.run(test())
 
 
+def test_the_pods_ip_before_a_default_route_that_a_vpn_has_taken(cable):  # noqa: ARG001
+    async def test():
+        async with addresses() as found:
+            ip("tuntap", "add", "dev", "tun0", "mode", "tun")
+            ip("link", "set", "tun0", "up")
+            ip("addr", "add", "10.8.0.2/24", "dev", "tun0")
+            ip("route", "add", "default", "dev", "tun0")
+            assert await found.default_interface("10.9.0.1") == "eth0"
+            with pytest.raises(InterfaceMissing, match="the default route is by tun0, which is no Ethernet interface"):
+                await found.default_interface()
+            with pytest.raises(InterfaceMissing, match="the Pod's IP address is on tun0"):
+                await found.default_interface("10.8.0.2")
+            ip("addr", "add", "fd00::5/64", "dev", "eth0", "nodad")
+            assert await found.default_interface("FD00:0::5") == "eth0"
+
+    asyncio.run(test())
+
+
+def test_of_several_next_hops_the_first_that_knows_arp(cable):  # noqa: ARG001
+    async def test():
+        async with addresses() as found:
+            ip("link", "add", "net1", "up", "type", "veth", "peer", "net2")
+            ip("link", "set", "net2", "up")
+            ip("addr", "add", "10.7.0.1/24", "dev", "net1")
+            ip("route", "add", "default", "nexthop", "via", "10.7.0.2", "nexthop", "via", "10.9.0.2")
+            assert await found.default_interface() == "net1"
+            ip("link", "set", "net1", "arp", "off")
+            assert await found.default_interface() == "eth0"
+
+    asyncio.run(test())
+
+
 @pytest.mark.parametrize(
     ("left_s", "only_fence", "expected"),
     [

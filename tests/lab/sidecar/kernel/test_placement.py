@@ -164,6 +164,42 @@ def test_an_address_moves_when_its_interface_changes(cable):  # noqa: ARG001
     placing(test)
 
 
+def test_a_default_route_that_changes_is_followed_at_the_next_renewal(cable):  # noqa: ARG001
+    async def test(placement):
+        ip("link", "add", "net1", "up", "type", "veth", "peer", "net2")
+        ip("link", "set", "net2", "up")
+        ip("route", "add", "default", "dev", "eth0")
+        route = entry((ADDRESS, None))
+        await placement.prepare(route)
+        done = await placement.configure(for_s(route, 5), frozenset())
+        assert [report.interface for report in done.reports] == ["eth0"]
+        ip("route", "del", "default")
+        done = await placement.configure(for_s(route, 5), done.present)
+        assert [report.interface for report in done.reports] == ["eth0"], "without a default route it stays"
+        ip("route", "add", "default", "dev", "net1")
+        done = await placement.configure(for_s(route, 5), done.present)
+        assert [report.interface for report in done.reports] == ["net1"]
+        assert placement.placed == {f"{ADDRESS}/32": placement.links["net1"].index}
+        ip("tuntap", "add", "dev", "tun0", "mode", "tun")
+        ip("link", "set", "tun0", "up")
+        ip("route", "replace", "default", "dev", "tun0")
+        done = await placement.configure(for_s(route, 5), done.present)
+        assert [report.interface for report in done.reports] == ["net1"], "never where there is no ARP"
+        assert "the addresses stay on net1" in placement._journal._out.getvalue()
+
+    placing(test)
+
+
+def test_an_interface_without_arp_is_not_taken_though_it_is_named(cable):  # noqa: ARG001
+    async def test(placement):
+        ip("link", "set", "eth0", "arp", "off")
+        told = await placement.prepare(entry((ADDRESS, "eth0")))
+        assert isinstance(told, Unprepared)
+        assert "eth0 has ARP turned off, and no address can be announced there" in told.reports[0].message
+
+    placing(test)
+
+
 def test_a_deadline_that_has_passed_configures_nothing(cable):  # noqa: ARG001
     async def test(placement):
         done = await placement.configure(for_s(entry((ADDRESS, "eth0")), -0.001), frozenset())

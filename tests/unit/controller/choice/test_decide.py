@@ -288,6 +288,22 @@ def test_one_annotation_for_all_routes_of_a_pod():
     ]
 
 
+STATED = {"interfaces": {"eth0": "default", "eth1": "blue-network"}}
+WHERES = [
+    pytest.param({"pod_ip": "10.1.1.2"}, {}, (None, "10.1.1.2"), id="not-stated"),
+    pytest.param({"pod_ip": ""}, {}, (None, None), id="no-IP-yet"),
+    pytest.param({"pod_ip": "10.1.1.2", **STATED}, {}, ("eth0", None), id="stated"),
+    pytest.param({"pod_ip": "10.1.1.2", **STATED}, {"network": "blue-network"}, ("eth1", None), id="another-network"),
+]
+
+
+@pytest.mark.parametrize(("how", "spec", "where"), WHERES)
+def test_an_entry_says_where_its_addresses_go(how, spec, where):
+    plan = plan_route(world(route(**spec), network(), pod("a", 1, **how), lease(owner="uid-a")), KEY)
+    (said,) = plan.entries["uid-a"].addresses
+    assert (said.interface, said.pod_ip) == where
+
+
 @pytest.mark.parametrize("text", ["", "{", '{"v":1,"routes":[]}', '{"v":7}'])
 def test_a_damaged_annotation_is_restored(text):
     good = decide(world(route(), A, lease(owner="uid-a"))).assignments["default", "a"]
