@@ -63,10 +63,10 @@ class Link:
     """Empty where the interface has none, as a tunnel."""
     up: bool
     loopback: bool
-    stored: Stored = ()
-    """What neighbours and switches store of it."""
     unfit: str = ""
     """Why no address can be announced there, as the end of a sentence; empty: one can."""
+    stored: Stored = ()
+    """What neighbours and switches store of it."""
 
 
 def lifetime_s(left_s: float, *, only_fence: bool) -> int:

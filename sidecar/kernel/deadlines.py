@@ -115,6 +115,7 @@ class Deadlines:
         """
         if self._fence is None:
             return True
+        self._fence.distrust()
         try:
             for address, (interface, deadline_s) in self._set.items():
                 self._fence.until({address: interface}, realtime_ns(deadline_s))

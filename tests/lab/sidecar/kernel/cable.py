@@ -25,7 +25,7 @@ from pyroute2.netlink.nfnetlink.nftsocket import (
 from sidecar.errors import KernelRefused
 from sidecar.kernel.frames import arp_request
 from sidecar.kernel.netlink import NetlinkSocket, encode
-from sidecar.kernel.nftables import transaction
+from sidecar.kernel.nftables import Nftables, transaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -145,15 +145,28 @@ def live_until(
     return seen
 
 
+def flush_chain(family: int, chain: str) -> None:
+    """What `nft flush chain FAMILY holdfast CHAIN` sends."""
+    with inside(POD):
+        netlink = NetlinkSocket(12)
+    netlink.transact(transaction([Nftables("holdfast", family).delete_rules(chain)]), "flush chain")
+    netlink.close()
+
+
 def rule_count(netns: str = POD) -> int:
     """How many rules with a deadline stand: eight for each IPv4 address."""
+    return sum(chain.startswith("at-") for _, chain in all_rules(netns))
+
+
+def all_rules(netns: str = POD) -> list[tuple[int, str]]:
+    """The chain of each rule that stands, as (family, name)."""
     with inside(netns):
         netlink = NetlinkSocket(12, _RuleMarshal())
     wanted = nft_rule_msg()
     wanted["nfgen_family"] = 0
     rules = netlink.dump(wanted, 10 << 8 | NFT_MSG_GETRULE, "list of rules")
     netlink.close()
-    return sum(rule.get_attr("NFTA_RULE_CHAIN").startswith("at-") for rule in rules)
+    return sorted((rule["nfgen_family"], rule.get_attr("NFTA_RULE_CHAIN")) for rule in rules)
 
 
 class _RuleMarshal(Marshal):

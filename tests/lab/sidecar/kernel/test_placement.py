@@ -15,9 +15,22 @@ from sidecar.errors import FenceUnsupported, KernelRefused
 from sidecar.journal import Journal
 from sidecar.kernel.frames import arp_reply, arp_request
 from sidecar.kernel.links import Monitor
+from sidecar.kernel.nftables import NFPROTO_NETDEV
 from sidecar.kernel.placement import Placement
 from sidecar.protocol.events import Configure, Prepared, Unprepared
-from tests.lab.sidecar.kernel.cable import ADDRESS, OTHER, POD, flush_ruleset, inside, ip, mac, rule_count, shown
+from tests.lab.sidecar.kernel.cable import (
+    ADDRESS,
+    OTHER,
+    POD,
+    all_rules,
+    flush_chain,
+    flush_ruleset,
+    inside,
+    ip,
+    mac,
+    rule_count,
+    shown,
+)
 
 
 def entry(*items: tuple[str, str | None]) -> RouteEntry:
@@ -116,18 +129,22 @@ def test_a_fence_that_somebody_took_away_is_set_again_as_it_was(cable, monkeypat
     async def test(placement):
         await placement.prepare(route)
         done = await placement.configure(for_s(route, 5), frozenset())
-        before = rule_count()
+        before = all_rules()
         flush_ruleset()
-        assert rule_count() == 0
+        assert all_rules() == []
         assert await placement.mend_fence()
-        assert rule_count() == before
+        assert all_rules() == before
+        flush_chain(NFPROTO_NETDEV, f"out-{ADDRESS}")
+        assert all_rules() != before
+        assert await placement.mend_fence()
+        assert all_rules() == before, "what leads to the deadline is mended, too"
         flush_ruleset()
         with monkeypatch.context() as patch:
             patch.setattr(placement._deadlines._fence, "until", refuse)
             assert not await placement.mend_fence()
             assert (await placement.configure(for_s(route, 5), done.present)).fence == Fence.LIFETIME
         assert (await placement.configure(for_s(route, 5), done.present)).fence == Fence.DEADLINE
-        assert rule_count() == before
+        assert all_rules() == before
 
     placing(test)
 
