@@ -280,7 +280,7 @@ def test_a_pod_whose_interfaces_cannot_be_read_is_named(good, text):
     steps.api.create(steps.at("pods"), {"metadata": meta, "spec": spec})
     try:
         steps.route("bad", good.spare[0], podSelector={"matchLabels": {"app": "odd"}})
-        steps.condition("Ready", "NoPodsFound", "bad", part=f"it has an unreadable annotation: odd ({INTERFACES}: ")
+        steps.condition("Ready", "NoPodsFound", "bad", part=f"it has an unreadable annotation: odd ({INTERFACES}")
         good.goes_on()
     finally:
         steps.api.delete(steps.at("pods", "odd"), {"gracePeriodSeconds": 0})
