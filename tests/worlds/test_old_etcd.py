@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-HANDOVER_MS = 500.0
+HANDOVER_MS = 5000.0
+"""Of a Lease of 10 s that ran out it would be twice as much; an old etcd on a busy disk takes its time."""
 RENEWALS = 3
 
 
