@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from controller.choice.objects import Pod, Route
 
 _ENDED: Final = ("Succeeded", "Failed")
-_UNREADY: Final = "ContainersNotReady"
 
 
 class Verdict(StrEnum):
@@ -116,7 +115,7 @@ def _only_agent_unready(pod: Pod) -> bool:
     """
     said = {each.type: each for each in pod.status.conditions}
     ready = said.get("Ready")
-    if ready is None or ready.reason != _UNREADY:
+    if ready is None or ready.reason != "ContainersNotReady":
         return False
     gates = (said.get(each.condition_type) for each in pod.spec.readiness_gates)
     return _unready(pod) == {pod.agent_name} and all(gate is not None and gate.status == "True" for gate in gates)

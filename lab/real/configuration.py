@@ -9,10 +9,10 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from lab.errors import LabError
+from lab.real import plugin
 from lab.real.debian import PLUGINS
 from lab.real.image import PAUSE
 from lab.real.machine import INSIDE
-from lab.real.plugin import ANNOTATIONS
 from lab.world import control_plane
 from lab.world.networks import address
 
@@ -29,7 +29,6 @@ KINDS: Final = (BRIDGE, MACVLAN, MULTUS)
 """How Pods are on their networks. With Multus, by bridges too, and on all but the default network as Multus attaches
 them: a Pod names NetworkAttachmentDefinitions, each without a `config`, since each node has its own of that name."""
 PLUGIN: Final = "holdfast-lab"
-_CNI_VERSION: Final = "0.4.0"
 _FIRST_HOST, _LAST_HOST = 10, 250
 
 Object = dict[str, Any]
@@ -74,16 +73,19 @@ def write(
         "images": [str(each) for each in images],
         "visible": [*visible, str(binaries.kubelet), str(binaries.multus)],
     }
+    plugin.script(folder / "bin" / PLUGIN)
+    for name in ("loopback", BRIDGE, "host-local"):
+        (folder / "bin" / name).symlink_to(PLUGINS / name)
+    (folder / "bin" / MULTUS).symlink_to(binaries.multus)
     (folder / "settings.json").write_text(json.dumps(settings, indent=1))
     (folder / "kubelet.json").write_text(json.dumps(_kubelet(), indent=1))
     (folder / "containerd.toml").write_text(_CONTAINERD)
     for name, token in tokens.items():
         (folder / f"{name}.kubeconfig").write_text(json.dumps(_kubeconfig(token), indent=1))
-    plugins = network_list(number, networks, cni)
-    (folder / "cni" / "10-lab.conflist").write_text(json.dumps(plugins, indent=1))
-    for network, name in enumerate(networks):
-        each = {"cniVersion": _CNI_VERSION, "name": name, **_network(number, network, cni)}
-        (folder / "networks" / f"{name}.conf").write_text(json.dumps(each, indent=1))
+    made = [_network(number, network, name, cni) for network, name in enumerate(networks)]
+    (folder / "cni" / "10-lab.conflist").write_text(json.dumps(_network_list(made, cni), indent=1))
+    for each in made:
+        (folder / "networks" / f"{each['name']}.conf").write_text(json.dumps(each, indent=1))
 
 
 def _kubelet() -> Object:
@@ -135,12 +137,11 @@ def _kubeconfig(token: str) -> Object:
     }
 
 
-def network_list(number: int, networks: Sequence[str], cni: str) -> Object:
+def _network_list(networks: list[Object], cni: str) -> Object:
     """CNI's configuration: one plugin, which makes an interface on every network that a Pod asks for."""
-    each = [{"name": name, **_network(number, network, cni)} for network, name in enumerate(networks)]
-    one: Object = {"type": PLUGIN, "capabilities": {ANNOTATIONS: True}, "networks": each}
+    one: Object = {"type": PLUGIN, "capabilities": {plugin.ANNOTATIONS: True}, "networks": networks}
     if cni == MULTUS:  # the default network's interface by the lab's plugin, the others by Multus
-        delegate = {"cniVersion": _CNI_VERSION, "name": "lab", "type": PLUGIN, "networks": each[:1]}
+        delegate = {"cniVersion": plugin.VERSION, "name": "lab", "type": PLUGIN, "networks": networks[:1]}
         one = {
             "type": MULTUS,
             "kubeconfig": str(INSIDE / f"{MULTUS}.kubeconfig"),
@@ -148,10 +149,10 @@ def network_list(number: int, networks: Sequence[str], cni: str) -> Object:
             "binDir": str(PLUGINS),
             "delegates": [delegate],
         }
-    return {"cniVersion": _CNI_VERSION, "name": "lab", "plugins": [one]}
+    return {"cniVersion": plugin.VERSION, "name": "lab", "plugins": [one]}
 
 
-def _network(number: int, network: int, cni: str) -> Object:
+def _network(number: int, network: int, name: str, cni: str) -> Object:
     addresses = {
         "subnet": f"{address(network, 0, 0)}/16",
         "rangeStart": address(network, number, _FIRST_HOST),
@@ -161,6 +162,7 @@ def _network(number: int, network: int, cni: str) -> Object:
     # only the default network leads somewhere: to the node, and by it to the Service of the API server
     routes = {"routes": [{"dst": "0.0.0.0/0"}]} if network == 0 else {}
     ipam = {"type": "host-local", "ranges": [[addresses]], **routes}
+    known = {"cniVersion": plugin.VERSION, "name": name, "ipam": ipam}
     if cni == MACVLAN:
-        return {"type": MACVLAN, "master": f"up{network}", "mode": "bridge", "ipam": ipam}
-    return {"type": BRIDGE, "bridge": f"br{network}", "isGateway": False, "ipMasq": False, "ipam": ipam}
+        return {**known, "type": MACVLAN, "master": f"up{network}", "mode": "bridge"}
+    return {**known, "type": BRIDGE, "bridge": f"br{network}", "isGateway": False, "ipMasq": False}

@@ -20,7 +20,6 @@ from lab.errors import LabError
 from lab.program import Program
 from lab.real import configuration, plugin
 from lab.real.cgroups import NodeCgroups
-from lab.real.debian import PLUGINS
 from lab.real.registrar import Registrar
 from lab.world.credentials import ADMIN, node_user
 from lab.world.nodes import NodeHandle
@@ -213,11 +212,6 @@ class RealNode(NodeHandle):
             images=self._images,
             visible=[str(each) for each in (_CHECKOUT, Path(sys.prefix), Path(sys.base_prefix))],
         )
-        plugin.script(run_dir / "bin" / configuration.PLUGIN)
-        for name in ("loopback", "bridge", "host-local"):
-            (run_dir / "bin" / name).symlink_to(PLUGINS / name)
-        assert self._binaries.multus is not None  # noqa: S101 - the configuration says so
-        (run_dir / "bin" / configuration.MULTUS).symlink_to(self._binaries.multus)
 
 
 def _is_first(pid: int) -> bool:

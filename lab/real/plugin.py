@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 ANNOTATIONS: Final = "io.kubernetes.cri.pod-annotations"
 """The capability by which containerd hands over a Pod's annotations."""
 SOCKET: Final = "registrar.sock"
-_VERSION: Final = "0.4.0"
+VERSION: Final = "0.4.0"
+"""Of CNI's specification."""
 _ANSWER_S: Final = 20.0
 
 Object = dict[str, Any]
@@ -35,7 +36,7 @@ def main() -> None:
     """Carry out CNI_COMMAND."""
     command = os.environ["CNI_COMMAND"]
     if command == "VERSION":
-        print(json.dumps({"cniVersion": _VERSION, "supportedVersions": ["0.3.0", "0.3.1", _VERSION]}))
+        print(json.dumps({"cniVersion": VERSION, "supportedVersions": ["0.3.0", "0.3.1", VERSION]}))
         return
     config = json.load(sys.stdin)
     try:
@@ -44,7 +45,7 @@ def main() -> None:
         elif command == "DEL":
             _remove(config)
     except LabError as error:
-        print(json.dumps({"cniVersion": _VERSION, "code": 100, "msg": str(error)}))
+        print(json.dumps({"cniVersion": VERSION, "code": 100, "msg": str(error)}))
         sys.exit(1)
 
 
@@ -80,7 +81,7 @@ def _delegate(network: Object, command: str, interface: str) -> Object:
     """Let CNI's plugin make or remove one interface."""
     done = subprocess.run(
         [str(PLUGINS / network["type"])],
-        input=json.dumps({"cniVersion": _VERSION, **network}),
+        input=json.dumps(network),
         env={**os.environ, "CNI_COMMAND": command, "CNI_IFNAME": interface, "CNI_PATH": str(PLUGINS)},
         capture_output=True,
         text=True,

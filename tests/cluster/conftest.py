@@ -32,11 +32,14 @@ def settings_before() -> dict[Path, str]:
 
 
 @pytest.fixture(scope="module")
-def world(
-    tmp_path_factory: pytest.TempPathFactory, settings_before: dict[Path, str], pytestconfig: pytest.Config
-) -> Iterator[RealWorld]:
+def cni(pytestconfig: pytest.Config) -> str:
+    return str(pytestconfig.getoption("cni"))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, settings_before: dict[Path, str], cni: str) -> Iterator[RealWorld]:
     assert settings_before
-    cni, programs, archives = pytestconfig.getoption("cni"), find(real=True), images.archives()
+    programs, archives = find(real=True), images.archives()
     state = tmp_path_factory.mktemp("world")
     with RealWorld(networks=NETWORKS, binaries=programs, images=archives, state=state, cni=cni) as world:
         yield world

@@ -14,8 +14,8 @@ import pytest
 
 from lab.api_client import is_ready
 from lab.witness.ledger import LEASES, PODS
-from tests.cluster.injected import example
-from tests.lab.steps import BLUE, SOON_S, Steps, bare, ledger_of
+from tests.cluster.injected import LONG_S, example
+from tests.lab.steps import BLUE, Steps, bare, ledger_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.lab
 
-LONG_S = 2 * SOON_S
 HTTP = """
 import sys, time, urllib.request
 deadline = time.monotonic() + 30

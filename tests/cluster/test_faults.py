@@ -17,8 +17,8 @@ import pytest
 from lab.api_client import is_ready
 from lab.real import cgroups
 from lab.real.images import APP
-from tests.cluster.injected import inject
-from tests.lab.steps import NICS, SOON_S, steps_in
+from tests.cluster.injected import LONG_S, inject
+from tests.lab.steps import NICS, steps_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.lab
 
-LONG_S = 2 * SOON_S
 KUBELET_S = 180.0
 """A kubelet asks a lost API server again after 0.8 s, then twice as long each time up to 30 s, and up to twice that by
 chance (client-go tools/cache/reflector.go); of six outages of 12 s its files followed after 22 to 92 s."""

@@ -8,22 +8,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from contract.names import NETWORK_STATUS
-from lab.binaries import find
-from lab.real import configuration, images
+from lab.real import configuration
 from lab.real.images import APP
-from lab.real.world import RealWorld
-from tests.cluster.conftest import NETWORKS
-from tests.cluster.injected import inject
-from tests.lab.steps import BLUE, SOON_S, bare, neighbour, steps_in
+from tests.cluster.injected import LONG_S, inject
+from tests.lab.steps import BLUE, bare, neighbour, steps_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from lab.real.world import RealWorld
     from tests.lab.steps import Steps
 
 pytestmark = pytest.mark.lab
 
-LONG_S = 2 * SOON_S
 GROUP = "k8s.cni.cncf.io"
 PLURAL = "network-attachment-definitions"
 DEFINITION: dict[str, Any] = {
@@ -53,19 +50,15 @@ DEFINITION: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory, settings_before: dict[Any, str]) -> Iterator[RealWorld]:
-    assert settings_before
-    state = tmp_path_factory.mktemp("world")
-    programs, archives, cni = find(real=True), images.archives(), configuration.MULTUS
-    with RealWorld(networks=NETWORKS, binaries=programs, images=archives, state=state, cni=cni) as world:
-        world.kubectl("apply", "-f", "-", stdin=json.dumps(DEFINITION))
-        world.kubectl("wait", "crd", DEFINITION["metadata"]["name"], "--for=condition=Established", "--timeout=30s")
-        yield world
+def cni() -> str:
+    return configuration.MULTUS
 
 
 @pytest.fixture
 def steps(world: RealWorld) -> Iterator[Steps]:
     space = "multus"
+    world.kubectl("apply", "-f", "-", stdin=json.dumps(DEFINITION))
+    world.kubectl("wait", "crd", DEFINITION["metadata"]["name"], "--for=condition=Established", "--timeout=30s")
     world.create_namespace(space)
     world.api.create(
         f"/apis/{GROUP}/v1/namespaces/{space}/{PLURAL}",

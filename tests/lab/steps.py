@@ -306,11 +306,11 @@ class Steps:
             if silent or (deadlines.get(place) or now_s) >= now_s
         }
 
-    def renewed(self, route: str = "r") -> None:
-        """Wait until the holder has renewed twice: what it has been told since has had its time."""
-        for _ in range(2):
-            before = self.lease(route)
-            self.until("a renewal", lambda before=before: self.lease(route).renew_time != before.renew_time)
+    def renewed(self, route: str = "r", times: int = 2) -> None:
+        """Wait until the holder has renewed so often: what it has been told since has had its time."""
+        last = self.lease(route).renew_time
+        for _ in range(times):
+            last = self.until_lease("a renewal", lambda view, last=last: view.renew_time > last, route).renew_time
 
     def nowhere(self, *addresses: str) -> None:
         for address in addresses or self.addresses:

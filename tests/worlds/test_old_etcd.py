@@ -53,9 +53,7 @@ def test_addresses_are_placed_handed_over_and_kept_through_restarts(steps: Steps
     controller.kill()
     controller.start()
     b.kill_sidecar()
-    last = steps.lease().renew_time
-    for _ in range(RENEWALS):
-        last = steps.until_lease("a renewal", lambda view, last=last: view.renew_time > last).renew_time
+    steps.renewed(times=RENEWALS)
     assert steps.removals(address, mark) == []
 
     # the watches of the new controller and of the new sidecar go on: of routes, of Pods, and of Leases

@@ -270,9 +270,7 @@ def holder(steps: Steps, route: str) -> PodHandle:
 def renewed(steps: Steps, *routes: str) -> None:
     """Wait until each route's holder has renewed its Lease several times from now on."""
     for route in routes:
-        last = steps.lease(route).renew_time
-        for _ in range(RENEWALS):
-            last = steps.until_lease("a renewal", lambda view, last=last: view.renew_time > last, route).renew_time
+        steps.renewed(route, RENEWALS)
 
 
 def roll(steps: Steps, release: Release) -> None:

@@ -102,11 +102,12 @@ def test_an_address_of_somebody_else_is_left_alone_and_the_others_go_on(cable):
     placing(test)
 
 
+def refuse(*_):
+    raise KernelRefused("no memory", errno.ENOMEM)
+
+
 def test_what_cannot_be_fenced_is_not_configured(cable, monkeypatch):  # noqa: ARG001
     route = entry((ADDRESS, "eth0"))
-
-    def refuse(*_):
-        raise KernelRefused("no memory", errno.ENOMEM)
 
     async def test(placement):
         await placement.prepare(route)
@@ -122,9 +123,6 @@ def test_what_cannot_be_fenced_is_not_configured(cable, monkeypatch):  # noqa: A
 
 def test_a_fence_that_somebody_took_away_is_set_again_as_it_was(cable, monkeypatch):  # noqa: ARG001
     route = entry((ADDRESS, "eth0"))
-
-    def refuse(*_):
-        raise KernelRefused("no memory", errno.ENOMEM)
 
     async def test(placement):
         await placement.prepare(route)

@@ -12,7 +12,7 @@ from lab.real import configuration
 
 
 def written(folder, **changes):
-    for name in ("cni", "networks"):
+    for name in ("bin", "cni", "networks"):
         (folder / name).mkdir()
     settings = {
         "node": "node-2",
